@@ -1,0 +1,38 @@
+# The verbs of the house; each builds .venv first when it is missing or out of date.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: demo test check docs bench format constraints
+
+demo: $(STAMP)           ## the whole way on real images, on this machine, under two minutes
+	$(BIN)/houndsight demo
+
+test: $(STAMP)           ## every test that can run here
+	$(BIN)/pytest
+
+check: $(STAMP)          ## format, lint, types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(STAMP)         ## write the format and the safe lint repairs
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(STAMP)           ## rebuild what the documentation shows of the code
+	$(BIN)/python docs/build.py
+
+bench: $(STAMP)          ## side-by-side ratios; see benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
+constraints:             ## resolve the pins again, to the newest releases
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	    --all-extras --group dev --upgrade pyproject.toml -o constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Houndsight needs Python 3.11 or newer; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[s3,tables]' --group dev
+	touch $(STAMP)

@@ -1,0 +1,1 @@
+"""Houndsight: from a folder of labelled images to a tuned, inspected and deployed classifier."""

@@ -1,0 +1,367 @@
+"""What a job is, as frozen data that goes into JSON and comes back; every station reads or writes these.
+
+The field docstrings are the documentation: `--help`, the API page and the error messages are made from them.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from houndsight.errors import SpecError, did_you_mean
+
+SplitName = Literal["train", "valid", "test"]
+State = Literal["QUEUED", "RUNNING", "STOPPING", "COMPLETED", "FAILED", "STOPPED"]
+FINAL_STATES: frozenset[State] = frozenset({"COMPLETED", "FAILED", "STOPPED"})
+
+
+class Frozen(BaseModel):
+    """Frozen, closed to unknown keys, documented field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=True)
+
+    @classmethod
+    def create(cls, **values: Any) -> Self:
+        """Validate `values`; every problem is collected and raised once as `SpecError`."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _explain(cls, error) from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the JSON file that `workspace.write_json` wrote."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise _explain(cls, error, where=str(path)) from None
+
+
+def _explain(cls: type[BaseModel], error: ValidationError, where: str = "") -> SpecError:
+    problems = []
+    for detail in error.errors(include_url=False):
+        field = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            hint = did_you_mean(field, cls.model_fields)
+            problems.append(f"{field}: no such setting. {hint}".strip())
+        elif detail["type"] == "missing":
+            problems.append(f"{field}: is required.")
+        else:
+            said = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"{field}: {said} (got {detail['input']!r})." if field else f"{said}")
+    unique = list(dict.fromkeys(problems))
+    head = f"{where}: " if where else ""
+    count = "One setting is" if len(unique) == 1 else f"{len(unique)} settings are"
+    return SpecError(f"{head}{count} wrong: " + "; ".join(unique))
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+class Preprocess(Frozen):
+    """How an image becomes the network's input: resize the shorter side, cut the centre, scale to [0, 1], normalise."""
+
+    image_size: int = Field(default=224, ge=8, le=4096)
+    """Side of the square that the network sees, in pixels."""
+    resize: int = Field(default=256, ge=8, le=8192)
+    """Shorter side after the antialiased resize, in pixels; the centre square of `image_size` is cut from it."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Filter of the resize."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Per-channel mean of the normalisation, red green blue, in [0, 1]."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Per-channel standard deviation of the normalisation."""
+
+
+class Reject(Frozen):
+    """A file that is left out, and why."""
+
+    path: str
+    """Path relative to the root of the data."""
+    split: str | None = None
+    """The split it would have belonged to."""
+    reason: str
+    """Why it is left out, in words."""
+
+
+class Split(Frozen):
+    """The files of one split, as columns of equal length."""
+
+    paths: tuple[str, ...] = ()
+    """Paths relative to `Index.root`, with `/`."""
+    labels: tuple[int, ...] = ()
+    """Positions in `Index.classes`."""
+    sizes: tuple[int, ...] = ()
+    """Bytes."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+class Index(Frozen):
+    """What a folder of labelled images holds: which file, which class by name, which split."""
+
+    root: str
+    """Absolute folder that the paths are relative to."""
+    classes: tuple[str, ...]
+    """Class names in the order of the network's outputs."""
+    splits: dict[SplitName, Split]
+    """The images of each split; always `train` and `valid`, and `test` where there is one."""
+    rejects: tuple[Reject, ...] = ()
+    """What was left out."""
+    split_seed: int | None = None
+    """Seed of the split if Houndsight made it, else None."""
+    fingerprint: str
+    """sha256 over (path, size, label, split) of every file."""
+
+
+class Finding(Frozen):
+    """One thing that was noticed, by any part of the house."""
+
+    source: Literal["check", "debugger", "profiler", "tuning", "script"]
+    """Who noticed it."""
+    rule: str
+    """Name of the rule, in snake case."""
+    status: Literal["InProgress", "NoIssuesFound", "IssuesFound", "NotApplicable", "Error"] = "IssuesFound"
+    """SageMaker's rule statuses, and NotApplicable where the rule lacks what it needs."""
+    severity: Literal["info", "warning", "error"] = "warning"
+    """How much it matters."""
+    step: int | None = None
+    """Training step at which it was seen."""
+    files: tuple[str, ...] = ()
+    """The files it is about, relative to the data's root."""
+    message: str
+    """What was seen, in one sentence."""
+    repair: str = ""
+    """What to do about it, with exact values."""
+    evidence: dict[str, Any] = Field(default_factory=dict)
+    """The numbers behind the message."""
+
+
+# ---------------------------------------------------------------------------------------------- jobs
+
+
+class ClassifierSpec(Frozen):
+    """One training of the built-in classifier."""
+
+    kind: Literal["classifier"] = "classifier"
+    """What sort of job this is."""
+    data: str
+    """Folder of images, one sub-folder a class, with or without train/valid/test; or a CSV file list."""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of the 80/10/10 split where the data has none of its own."""
+
+    backbone: str = "resnet18"
+    """Network to start from: any torchvision or timm name (timm's with the prefix `timm/` where both have it)."""
+    weights: str = "imagenet"
+    """`imagenet` for the published weights, `none` for random ones, or a .pth or .safetensors file."""
+    freeze: Literal["all", "none"] | int = "all"
+    """`all` trains the head alone, `none` trains everything, a number freezes that many first stages."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the head's hidden layers; none for a linear head."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the head's inputs dropped in training."""
+    image_size: int | None = Field(default=None, ge=8, le=2048)
+    """Side of the input in pixels; by default the size the weights were trained at."""
+
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Optimizer."""
+    lr: float = Field(default=1e-3, gt=0.0, le=10.0)
+    """Learning rate at the peak of the schedule."""
+    weight_decay: float = Field(default=0.01, ge=0.0, le=10.0)
+    """Weight decay (decoupled for adamw)."""
+    eps: float = Field(default=1e-8, gt=0.0, le=1.0)
+    """Term added to Adam's denominator."""
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    """Momentum of sgd."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate over the run, after the warm-up."""
+    warmup: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Share of all steps with a linearly rising learning rate."""
+    epochs: int | None = Field(default=None, ge=1, le=100_000)
+    """Passes over the training images (10 where neither this nor steps is given)."""
+    steps: int | None = Field(default=None, ge=1, le=100_000_000)
+    """Optimizer steps, instead of epochs."""
+    batch_size: int = Field(default=32, ge=1, le=65_536)
+    """Images per step."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Probability spread over the other classes in the training loss."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class in the loss by the inverse of its share of the training images."""
+    augment: Literal["none", "crop-flip", "trivial"] = "none"
+    """Random resized crop and mirror, or these and TrivialAugment, or nothing."""
+    early_stopping: int | None = Field(default=None, ge=1)
+    """Stop after this many epochs without a better validation value."""
+    monitor: Literal["loss", "accuracy"] = "loss"
+    """The validation value by which the best checkpoint is kept."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the head's first weights, the order of the images and the augmentation."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; auto takes a GPU when there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network; auto takes bfloat16 where the device is faster with it."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads of the network; 1 makes a run repeatable bit for bit."""
+    workers: int | None = Field(default=None, ge=0, le=256)
+    """Threads that read and decode images; by default one a core."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0.0)
+    """Longest time between two checkpoints; 0 writes one after every step."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        problems = []
+        if self.epochs is not None and self.steps is not None:
+            problems.append("give epochs or steps, not both")
+        if isinstance(self.freeze, int) and self.freeze < 0:
+            problems.append("freeze: the number of frozen stages cannot be negative")
+        if any(width < 1 for width in self.hidden):
+            problems.append("hidden: every width must be 1 or more")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Status(Frozen):
+    """Where a job stands; `status.json`."""
+
+    state: State
+    """QUEUED RUNNING STOPPING, then COMPLETED FAILED or STOPPED."""
+    backend: str = "local"
+    """Which back end runs it."""
+    pid: int | None = None
+    """Process that runs the job."""
+    pid_started: float | None = None
+    """Start time of that process (seconds since the epoch), so that a reused process id is not taken for it."""
+    created: float = 0.0
+    """When the job was made (seconds since the epoch)."""
+    started: float | None = None
+    """When it began to run."""
+    ended: float | None = None
+    """When it ended."""
+    exit_code: int | None = None
+    """Exit code of the process; negative for a signal."""
+    reason: str = ""
+    """Why it failed or stopped, in one sentence."""
+    error: dict[str, str] | None = None
+    """The error as `HoundsightError.document` gives it."""
+
+
+# ---------------------------------------------------------------------------------------- evaluation
+
+
+class Measure(Frozen):
+    """A number and its 95 % interval."""
+
+    value: float
+    """The estimate."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of the 95 % interval."""
+    n: int
+    """How many images it rests on."""
+
+
+class ClassScore(Frozen):
+    """How one class came out."""
+
+    name: str
+    """Class name."""
+    support: int
+    """Images of the class."""
+    precision: float
+    """Share of the images called this class that are of it; 0 where none was."""
+    recall: Measure
+    """Share of the class's images that were recognised."""
+    f1: float
+    """Harmonic mean of precision and recall."""
+
+
+class Mistake(Frozen):
+    """One image that was called something else with confidence."""
+
+    path: str
+    """Path relative to the data's root."""
+    label: str
+    """The class it is filed under."""
+    predicted: str
+    """The class it was taken for."""
+    probability: float
+    """Calibrated probability of `predicted`."""
+    thumbnail: str = ""
+    """File name of a small JPEG in the evaluation folder."""
+
+
+class ReliabilityBin(Frozen):
+    """Images whose confidence falls into one bin."""
+
+    low: float
+    """Lower edge of the confidence bin."""
+    high: float
+    """Upper edge of the confidence bin."""
+    confidence: float
+    """Mean confidence in the bin."""
+    accuracy: float
+    """Share of them that are right."""
+    count: int
+    """How many."""
+
+
+class Evaluation(Frozen):
+    """The classifier's results on one split; `evaluation/<split>.json`."""
+
+    split: str
+    """Which split."""
+    classes: tuple[str, ...]
+    """Class names in the order of the outputs."""
+    metrics: dict[str, Measure]
+    """top1, top5, balanced_accuracy, macro_f1, loss, ece, ece_uncalibrated, each with its interval."""
+    per_class: tuple[ClassScore, ...]
+    """One entry a class."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Counts; row = true class, column = predicted class."""
+    reliability: tuple[ReliabilityBin, ...]
+    """Confidence against accuracy, after temperature scaling."""
+    reliability_uncalibrated: tuple[ReliabilityBin, ...]
+    """The same before it."""
+    temperature: float
+    """What the logits were divided by."""
+    mistakes: tuple[Mistake, ...] = ()
+    """The most confident mistakes, worst first."""
+
+
+# ------------------------------------------------------------------------------------------ artifact
+
+
+class ModelCard(Frozen):
+    """What a trained classifier is; `model.json` beside `model.safetensors`."""
+
+    format: int = 1
+    """Version of the artifact's layout."""
+    classes: tuple[str, ...]
+    """Class names in the order of the outputs."""
+    preprocess: Preprocess
+    """From image to input."""
+    backbone: str
+    """Name of the network."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the head's hidden layers."""
+    dropout: float = 0.0
+    """Dropout of the head, in training only."""
+    temperature: float = 1.0
+    """The logits are divided by this before the softmax."""
+    weights_source: str = ""
+    """Where the backbone's first weights came from."""
+    weights_licence: str = "unknown"
+    """Licence of the backbone's first weights."""
+    metrics: dict[str, dict[str, Measure]] = Field(default_factory=dict)
+    """split -> metric -> value with interval."""
+    data_fingerprint: str = ""
+    """`Index.fingerprint` of the training data."""
+    spec: dict[str, Any] = Field(default_factory=dict)
+    """The spec of the job that made it."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the packages that made it."""
+    created: str = ""
+    """When, ISO 8601 in UTC."""
