@@ -222,6 +222,33 @@ class ClassifierSpec(Frozen):
         return self
 
 
+class ScriptSpec(Frozen):
+    """One run of a training script written for SageMaker's script mode."""
+
+    kind: Literal["script"] = "script"
+    """What sort of job this is."""
+    entry_point: str
+    """The script, relative to `source_dir`."""
+    source_dir: str
+    """Absolute folder of the script's code; it is copied into the job."""
+    channels: dict[str, str] = Field(default_factory=dict)
+    """Channel name -> absolute folder of its data; linked, never copied."""
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """Name -> value, any JSON; passed to the script as `--name value`."""
+    metrics: dict[str, str] = Field(default_factory=dict, max_length=40)
+    """Metric name -> regular expression whose first group is the number, searched in every line of the log."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Further environment variables for the script."""
+    max_seconds: float | None = Field(default=None, gt=0.0)
+    """Longest run; the job is stopped after it."""
+    instance_type: str = "local"
+    """What the script is told it runs on."""
+
+
+JobSpec = ClassifierSpec | ScriptSpec
+"""Either kind of job; `kind` tells which."""
+
+
 class Status(Frozen):
     """Where a job stands; `status.json`."""
 
