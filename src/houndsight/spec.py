@@ -231,6 +231,8 @@ class ScriptSpec(Frozen):
     """The script, relative to `source_dir`."""
     source_dir: str
     """Absolute folder of the script's code; it is copied into the job."""
+    alone: bool = False
+    """Copy the script without the rest of `source_dir`, as SageMaker does where no source folder was named."""
     channels: dict[str, str] = Field(default_factory=dict)
     """Channel name -> absolute folder of its data; linked, never copied."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
