@@ -1,0 +1,111 @@
+"""`houndsight jobs`, `logs`, `stop` and `report`: looking at jobs and ending them; none of these needs torch."""
+
+import os
+import sys
+import time
+import webbrowser
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from houndsight.cli.flags import Json, Place
+from houndsight.cli.follow import wait_quietly
+from houndsight.cli.output import document, duration, note, percent, say, table
+from houndsight.verbs import job as verbs
+from houndsight.verbs import report as reporting
+from houndsight.verbs.job import Job
+
+Name = Annotated[str, Parameter(help="Name of the job.")]
+
+
+def jobs(*, workspace: Place = None, json: Json = False) -> None:
+    """List the jobs of the workspace, oldest first."""
+    found = verbs.jobs(workspace=workspace)
+    if json:
+        document([_entry(job) for job in found])
+    elif not found:
+        say("No jobs yet. Start with: houndsight train FOLDER")
+    else:
+        table((_row(job) for job in found), ("JOB", "STATE", "TEST", "TOOK", "MADE", "WHY"))
+
+
+def _entry(job: Job) -> dict[str, Any]:
+    whole = job.document()
+    entry = {key: whole[key] for key in ("job", "state", "folder", "model", "report", "seconds", "metrics")}
+    return {**entry, "created": job.status.created, "reason": job.status.reason}
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    status = job.status
+    test = job.metrics.get("test")
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.created))
+    ended = status.ended or (time.time() if status.state in ("RUNNING", "STOPPING") else None)
+    took = duration(ended - status.started if ended and status.started else None)
+    return job.name, status.state, percent(test["top1"].value) if test else "-", took, made, status.reason
+
+
+def logs(
+    job: Name,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"), help="Go on until the job has ended.")] = False,
+    workspace: Place = None,
+    json: Json = False,
+) -> None:
+    """Show what a job printed."""
+    found = verbs.open_job(job, workspace=workspace)
+    if json:
+        if follow:
+            wait_quietly(found)
+        document({"job": found.name, "state": found.state, "lines": found.logs().splitlines()})
+    elif follow:
+        wait_quietly(found, _say_at_once)
+    else:
+        sys.stdout.write(found.logs())
+
+
+def _say_at_once(line: str) -> None:
+    say(line)
+    sys.stdout.flush()
+
+
+def stop(
+    job: Name,
+    /,
+    *,
+    grace: Annotated[float, Parameter(metavar="SECONDS", help="How long it may take before it is killed.")] = 120.0,
+    workspace: Place = None,
+    json: Json = False,
+) -> None:
+    """Stop a job: it writes a checkpoint and ends, and can go on later with `houndsight train --resume JOB`."""
+    found = verbs.stop(job, workspace=workspace, grace=grace)
+    if json:
+        document(found.document())
+        return
+    state = found.state
+    say(f"{job}: {state}")
+    if state in ("STOPPED", "FAILED"):
+        say(f"Go on with: houndsight train --resume {job}")
+
+
+def report(
+    job: Name,
+    /,
+    *,
+    open: Annotated[bool, Parameter(negative="--no-open", help="Show the page in the browser.")] = True,  # noqa: A002
+    workspace: Place = None,
+    json: Json = False,
+) -> None:
+    """Build a job's page again from its folder, and open it where there is a screen."""
+    page = reporting.report(job, workspace=workspace)
+    if json:
+        document({"job": job, "report": str(page), "data": str(page.with_suffix(".json"))})
+        return
+    say(str(page))
+    if open and sys.stdout.isatty() and _has_screen() and not webbrowser.open(page.as_uri()):
+        note("No browser could be started; open the page yourself.")
+
+
+def _has_screen() -> bool:
+    # Without a screen Python would start a text browser inside the terminal.
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
