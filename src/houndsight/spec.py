@@ -262,6 +262,10 @@ class Status(Frozen):
     """Process that runs the job."""
     pid_started: float | None = None
     """Start time of that process (seconds since the epoch), so that a reused process id is not taken for it."""
+    monitor: int | None = None
+    """Process that watches over `pid` and outlives it, where the back end has one."""
+    monitor_started: float | None = None
+    """Start time of that process (seconds since the epoch)."""
     created: float = 0.0
     """When the job was made (seconds since the epoch)."""
     started: float | None = None

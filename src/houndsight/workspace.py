@@ -76,6 +76,11 @@ class JobFolder:
         return self.path / "lock"
 
     @property
+    def reserve(self) -> Path:
+        """A little room that a running job keeps on the disk, to be able to say that the disk is full."""
+        return self.path / ".reserve"
+
+    @property
     def index(self) -> Path:
         """The data as it was found."""
         return self.path / "index.json"
@@ -124,6 +129,31 @@ class JobFolder:
     def failure(self) -> Path:
         """Why the job failed, as SageMaker words it."""
         return self.output / "failure"
+
+    @property
+    def output_archive(self) -> Path:
+        """What a script wrote beside its model, as SageMaker packs it."""
+        return self.output / "output.tar.gz"
+
+    @property
+    def input(self) -> Path:
+        """Folder of a script's configuration and of links to its data."""
+        return self.path / "input"
+
+    @property
+    def code(self) -> Path:
+        """Folder of a script job's copy of its code; the script's working directory."""
+        return self.path / "code"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of a script's temporary files; there only while it runs."""
+        return self.path / "tmp"
+
+    @property
+    def script(self) -> Path:
+        """How a script ran: command, exit code, metrics, and where it failed."""
+        return self.path / "script.json"
 
     @property
     def report(self) -> Path:
