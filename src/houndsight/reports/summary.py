@@ -1,0 +1,272 @@
+"""The last station: everything a job folder holds, gathered into one `Page` and written as report.json and report.html.
+
+Whatever is missing is left out, so that a running, stopped or failed job has a page too; whatever cannot be read is
+named on the page.
+"""
+
+import datetime
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from houndsight.errors import RequestError
+from houndsight.records.reader import Records
+from houndsight.records.schema import Scalar, Span
+from houndsight.reports import html, series, words
+from houndsight.reports.page import (
+    Cell,
+    ClassCount,
+    Confused,
+    Curve,
+    DataTable,
+    Failure,
+    Page,
+    Result,
+    Run,
+    Setting,
+    TimeUse,
+)
+from houndsight.spec import ClassifierSpec, Evaluation, Finding, Frozen, Index, ModelCard, SplitName, Status
+from houndsight.workspace import JobFolder, atomic_write, write_json
+
+REJECTS = 50
+"""Most rejected files listed by name."""
+CELLS = 5000
+"""Most cells of the confusion matrix: more would make the page slow without being told apart."""
+PAIRS = 20
+"""Most confused pairs listed."""
+LOG_LINES = 40
+"""Lines of the log shown for a job that failed."""
+LOG_BYTES = 64 * 1024
+"""How much of the log's end is read for them."""
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)
+
+
+def build(job: JobFolder) -> None:
+    """Write report.json and then report.html, each whole or not at all; needs nothing but the job folder.
+
+    Raises `DiskFullError` or `WorkspaceError` where the folder cannot be written.
+    """
+    page = gather(job)
+    write_json(job.report_data, page)
+    text = html.render(page, job)
+    with atomic_write(job.report) as file:
+        file.write(text.encode())
+
+
+def gather(job: JobFolder) -> Page:
+    """All that the page says; the same folder always gives the same page."""
+    notes: list[str] = []
+    status = _read(job.status, Status, notes)
+    raw = _json(job.spec, notes)
+    spec = _read(job.spec, ClassifierSpec, notes) if raw.get("kind") == "classifier" else None
+    index = _read(job.index, Index, notes)
+    findings = _findings(job, notes)
+    curves, time = _recorded(job, notes)
+    data = _data(index) if index else None
+    results = tuple(_result(each) for each in _evaluations(job, notes))
+    failure = _failure(job, status)
+    return Page(
+        job=job.name,
+        state=status.state if status else None,
+        overview=words.overview(job.name, status, spec, data, curves, time, results, findings, failure),
+        findings=tuple(findings or ()),
+        data=data,
+        curves=curves,
+        time=time,
+        results=results,
+        run=_run(job, raw, spec, status, notes),
+        failure=failure,
+        notes=tuple(notes),
+    )
+
+
+def _json(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        notes.append(f"{path.name} cannot be read: {error}")
+        return {}
+    return document if isinstance(document, dict) else {"findings": document}
+
+
+def _read(path: Path, kind: type[AnyFrozen], notes: list[str]) -> AnyFrozen | None:
+    try:
+        return kind.read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, RequestError) as error:
+        notes.append(f"{path.name} cannot be read: {str(error).removeprefix(str(path) + ': ')}")
+        return None
+
+
+def _findings(job: JobFolder, notes: list[str]) -> list[Finding] | None:
+    """What the check and the rules wrote, errors first; None where neither has looked."""
+    looked = [path for path in (job.check, job.findings) if path.is_file()]
+    found = []
+    for path in looked:
+        for each in _json(path, notes).get("findings", []):
+            try:
+                found.append(Finding.create(**each))
+            except (RequestError, TypeError) as error:
+                notes.append(f"{path.name} holds something that is no finding: {error}")
+    rank = {"error": 0, "warning": 1, "info": 2}
+    found.sort(key=lambda each: (each.status != "IssuesFound", rank[each.severity]))
+    return found if looked else None
+
+
+def _recorded(job: JobFolder, notes: list[str]) -> tuple[tuple[Curve, ...], TimeUse | None]:
+    if not job.records.is_dir():
+        return (), None
+    try:
+        scalars: list[Scalar] = []
+        spans: list[Span] = []
+        for event in Records(job.records):
+            if isinstance(event, Scalar):
+                scalars.append(event)
+            else:
+                spans.append(event)
+        return series.curves(scalars), series.time_use(spans)
+    except (OSError, RequestError) as error:
+        notes.append(f"records cannot be read: {error}")
+        return (), None
+
+
+def _data(index: Index) -> DataTable:
+    tallies: dict[SplitName, Counter[int]] = {name: Counter(split.labels) for name, split in index.splits.items()}
+    return DataTable(
+        root=index.root,
+        fingerprint=index.fingerprint,
+        split_seed=index.split_seed,
+        images={name: len(split) for name, split in index.splits.items()},
+        bytes={name: sum(split.sizes) for name, split in index.splits.items()},
+        classes=tuple(
+            ClassCount(name=name, counts={split: tally[label] for split, tally in tallies.items()})
+            for label, name in enumerate(index.classes)
+        ),
+        rejected=len(index.rejects),
+        rejects=index.rejects[:REJECTS],
+    )
+
+
+def _evaluations(job: JobFolder, notes: list[str]) -> list[Evaluation]:
+    found = [_read(job.evaluation / f"{split}.json", Evaluation, notes) for split in ("test", "valid")]
+    return [each for each in found if each is not None]
+
+
+def _result(evaluation: Evaluation) -> Result:
+    totals = [sum(row) for row in evaluation.confusion]
+    cells = [
+        Cell(label=row, predicted=column, count=count, share=series.significant(count / totals[row]))
+        for row, counts in enumerate(evaluation.confusion)
+        for column, count in enumerate(counts)
+        if count
+    ]
+    kept = sorted(sorted(cells, key=lambda each: -each.count)[:CELLS], key=lambda each: (each.label, each.predicted))
+    wrong = sorted(
+        (each for each in cells if each.label != each.predicted), key=lambda each: (-each.count, -each.share)
+    )
+    pairs = [
+        Confused(
+            label=evaluation.classes[each.label],
+            predicted=evaluation.classes[each.predicted],
+            count=each.count,
+            of=totals[each.label],
+            back=evaluation.confusion[each.predicted][each.label],
+        )
+        for each in wrong[:PAIRS]
+    ]
+    return Result(
+        split=evaluation.split,
+        images=sum(totals),
+        classes=evaluation.classes,
+        metrics=evaluation.metrics,
+        per_class=evaluation.per_class,
+        cells=tuple(kept),
+        cells_left_out=len(cells) - len(kept),
+        confused=tuple(pairs),
+        temperature=evaluation.temperature,
+        reliability=evaluation.reliability,
+        reliability_uncalibrated=evaluation.reliability_uncalibrated,
+        mistakes=evaluation.mistakes,
+    )
+
+
+def _run(
+    job: JobFolder, raw: dict[str, Any], spec: ClassifierSpec | None, status: Status | None, notes: list[str]
+) -> Run | None:
+    if not raw:
+        return None
+    card = _read(job.model / "model.json", ModelCard, notes)
+    facts = {}
+    if card is not None:
+        facts |= {"weights": card.weights_source or "–", "licence of the weights": card.weights_licence}
+        side = card.preprocess.image_size
+        facts["input"] = f"{side} x {side} pixels, cut from {card.preprocess.resize} after the resize"
+    if status is not None:
+        facts["back end"] = status.backend
+        facts |= {what: _moment(when) for what, when in (("started", status.started), ("ended", status.ended)) if when}
+    return Run(
+        kind=str(raw.get("kind", "")),
+        settings=_settings(spec) if spec else _plain_settings(raw),
+        plan=words.flat(_json(job.plan, notes)),
+        facts=facts,
+        versions=card.versions if card else {},
+        repeat=words.repeat(spec) if spec else "",
+    )
+
+
+def _settings(spec: ClassifierSpec) -> tuple[Setting, ...]:
+    rows = []
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if name == "kind":
+            continue
+        default = None if field.is_required() else field.default
+        changed = field.is_required() or value != default
+        rows.append(Setting(name=name, value=value, default=default, changed=changed, meaning=field.description or ""))
+    return tuple(sorted(rows, key=lambda row: not row.changed))
+
+
+def _plain_settings(raw: dict[str, Any]) -> tuple[Setting, ...]:
+    rows = words.flat(raw)
+    return tuple(
+        Setting(name=name, value=value, default=None, changed=True, meaning="")
+        for name, value in rows.items()
+        if name != "kind"
+    )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _failure(job: JobFolder, status: Status | None) -> Failure | None:
+    if status is None or status.state != "FAILED":
+        return None
+    error = status.error or {}
+    said = job.failure.read_text(errors="replace").strip() if job.failure.is_file() else ""
+    return Failure(
+        kind=error.get("kind", ""),
+        message=error.get("message") or status.reason or said or "The job failed without saying why.",
+        repair=error.get("repair", ""),
+        log=_tail(job.log),
+    )
+
+
+def _tail(path: Path) -> tuple[str, ...]:
+    """The last lines as a terminal would show them: no escape codes, and of a rewritten line its last state."""
+    if not path.is_file():
+        return ()
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        text = file.read().decode(errors="replace")
+    lines = [_ANSI.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n")]
+    return tuple(line for line in lines if line)[-LOG_LINES:]

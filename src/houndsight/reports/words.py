@@ -1,0 +1,228 @@
+"""Numbers into sentences: the verdicts of the first screen and the commands that come next."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+
+from houndsight.reports.page import Command, Curve, DataTable, Failure, Overview, Result, TimeUse, Verdict
+from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, Status
+
+THIN = "\u202f"
+"""Narrow no-break space: between a number and its unit, and between thousands."""
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.944 as `94.4 %`; a dash where there is no number."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{THIN}%"
+
+
+def count(value: float) -> str:
+    """12345 as `12 345`."""
+    return f"{value:,.0f}".replace(",", THIN)
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 image`, `2 images`."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def number(value: float | None) -> str:
+    """A number of any size to four significant digits."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value != 0 and not 1e-4 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.4g}" if abs(value) < 1e4 else count(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `8.4 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 1:
+        return f"{1000 * seconds:.3g}{THIN}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}{THIN}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{THIN}min {rest:02d}{THIN}s"
+    return f"{minutes // 60}{THIN}h {minutes % 60:02d}{THIN}min"
+
+
+def size(count_of_bytes: float) -> str:
+    """Bytes in decimal units: `1.3 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count_of_bytes < 999.5:
+            return f"{count_of_bytes:.3g}{THIN}{unit}"
+        count_of_bytes /= 1000
+    return f"{count_of_bytes:.3g}{THIN}TB"
+
+
+def overview(
+    name: str,
+    status: Status | None,
+    spec: ClassifierSpec | None,
+    data: DataTable | None,
+    curves: Sequence[Curve],
+    time: TimeUse | None,
+    results: Sequence[Result],
+    findings: Sequence[Finding] | None,
+    failure: Failure | None,
+) -> Overview:
+    """The first screen from everything else; `findings` is None where nobody looked."""
+    return Overview(
+        trained=_trained(status, spec, data, curves, time),
+        good=_good(status, results, curves),
+        healthy=_healthy(status, findings, failure, curves),
+        speed=_speed(time),
+        next=_next(name, status, spec, bool(results)),
+    )
+
+
+def _trained(
+    status: Status | None,
+    spec: ClassifierSpec | None,
+    data: DataTable | None,
+    curves: Sequence[Curve],
+    time: TimeUse | None,
+) -> str:
+    state = status.state if status else None
+    subject = network(spec) if spec else "A script"
+    verb = {"COMPLETED": "learned", "RUNNING": "is learning", "STOPPING": "is learning", None: "was to learn"}.get(
+        state, "began to learn" if curves else "was to learn"
+    )
+    if spec is None:
+        verb = {"learned": "ran", "is learning": "is running"}.get(verb, "was run")
+        sentence = f"{subject} {verb}"
+    elif data is None:
+        sentence = f"{subject} {verb} the classes of {spec.data}"
+    else:
+        sentence = f"{subject} {verb} {plural(len(data.classes), 'class', 'classes')} from {plural(data.images.get('train', 0), 'image')}"
+    seconds = status.ended - status.started if status and status.started and status.ended else time and time.wall
+    steps = max((each.points[-1].step for each in curves if each.points and each.mode == "train"), default=0)
+    extent = [plural(steps, "step")] if steps else []
+    extent += [f"in {duration(seconds)}"] if seconds else []
+    if state not in FINAL_STATES and extent:
+        extent.append("so far")
+    return f"{sentence}: {' '.join(extent)}." if steps else f"{' '.join([sentence, *extent])}."
+
+
+def network(spec: ClassifierSpec) -> str:
+    """What was trained of which network, in words."""
+    how = {"all": "frozen, new head", "none": "all layers"}.get(
+        str(spec.freeze), f"first {plural(int(spec.freeze), 'stage')} frozen" if isinstance(spec.freeze, int) else ""
+    )
+    return f"{spec.backbone} ({how})"
+
+
+def _good(status: Status | None, results: Sequence[Result], curves: Sequence[Curve]) -> Verdict:
+    for result in results:
+        top1 = result.metrics.get("top1")
+        if top1 is None or not math.isfinite(top1.value):
+            continue
+        detail = f"of {plural(top1.n, result.split + ' image')} recognised. 95{THIN}% interval {percent(top1.low)} to {percent(top1.high)}"
+        chance = f"; guessing would reach {percent(1 / len(result.classes), 1)}." if result.classes else "."
+        return Verdict(tone="good", headline=percent(top1.value), detail=detail + chance)
+    best = next((c for c in curves if c.name == "accuracy" and c.mode != "train" and c.best is not None), None)
+    if best is not None:
+        detail = f"best validation accuracy so far, at step {count(best.best_step or 0)}; no test result yet."
+        return Verdict(tone="quiet", headline=percent(best.best), detail=detail)
+    over = status is not None and status.state in FINAL_STATES
+    return Verdict(
+        tone="quiet",
+        headline="Not measured" if over else "Not yet known",
+        detail="The job ended before its evaluation." if over else "The evaluation comes at the end of the run.",
+    )
+
+
+def _healthy(
+    status: Status | None, findings: Sequence[Finding] | None, failure: Failure | None, curves: Sequence[Curve]
+) -> Verdict:
+    if failure is not None:
+        return Verdict(tone="bad", headline="Failed", detail=failure.message)
+    broken = next((each for each in curves if each.nonfinite), None)
+    if broken is not None:
+        detail = f"{broken.mode} {broken.name} was not finite, first at step {count(broken.nonfinite_step or 0)}."
+        return Verdict(tone="bad", headline="Non-finite values", detail=detail)
+    if findings is None:
+        return Verdict(tone="quiet", headline="Not checked", detail="No rules watched this run.")
+    issues = [each for each in findings if each.status == "IssuesFound" and each.severity != "info"]
+    issues.sort(key=lambda each: each.severity != "error")
+    errored = [each for each in findings if each.status == "Error"]
+    if issues:
+        errors = sum(each.severity == "error" for each in issues)
+        parts = [plural(errors, "error")] * bool(errors)
+        parts += [plural(len(issues) - errors, "warning")] * (len(issues) > errors)
+        return Verdict(tone="bad" if errors else "fair", headline=", ".join(parts), detail=issues[0].message)
+    if errored:
+        return Verdict(tone="fair", headline=f"{plural(len(errored), 'rule')} broke", detail=errored[0].message)
+    running = status is not None and status.state not in FINAL_STATES
+    looked = len({each.rule for each in findings if each.status in {"NoIssuesFound", "InProgress"}})
+    detail = f"{plural(looked, 'rule')} watched this run." if looked else "Nothing to report."
+    return Verdict(tone="good", headline="No issues so far" if running else "No issues", detail=detail)
+
+
+def _speed(time: TimeUse | None) -> Verdict:
+    if time is None:
+        return Verdict(tone="quiet", headline="Not measured", detail="No time spans were recorded.")
+    first, *others = time.shares
+    gain = f"; without it the run would have been {1 / (1 - first.share):.1f}x as fast" if first.share < 0.95 else ""
+    second = f" Next: {others[0].label.lower()}, {percent(others[0].share, 0)}." if others else ""
+    return Verdict(
+        tone="quiet",
+        headline=first.label,
+        detail=f"took {percent(first.share, 0)} of {duration(time.wall)}{gain}.{second}",
+    )
+
+
+def _next(name: str, status: Status | None, spec: ClassifierSpec | None, evaluated: bool) -> tuple[Command, ...]:
+    state = status.state if status else None
+    if state in {"QUEUED", "RUNNING", "STOPPING"}:
+        return (
+            Command(purpose="Follow it", command=f"houndsight logs {name} -f"),
+            Command(purpose="Stop it, keeping what it learned", command=f"houndsight stop {name}"),
+            Command(purpose="Bring this page up to date", command=f"houndsight report {name}"),
+        )
+    if state == "COMPLETED" and evaluated:
+        commands = [
+            Command(purpose="Classify images", command=f"houndsight predict {name} photo.jpg"),
+            Command(purpose="Measure it on other data", command=f"houndsight evaluate {name} DATA"),
+        ]
+        if spec is not None and spec.freeze == "all":
+            tuned = f"houndsight train {shlex.quote(spec.data)} --backbone {shlex.quote(spec.backbone)} --freeze none"
+            commands.append(Command(purpose="Train all layers, slower and often better", command=tuned))
+        return tuple(commands)
+    if state in {"FAILED", "STOPPED"} and spec is not None:
+        return (
+            Command(purpose="Go on from the last checkpoint", command=f"houndsight train --resume {name}"),
+            Command(purpose="Read the whole log", command=f"houndsight logs {name}"),
+        )
+    return (Command(purpose="Read the log", command=f"houndsight logs {name}"),)
+
+
+def repeat(spec: ClassifierSpec) -> str:
+    """The command line that asks for the same training again: the data and every setting that is not its default."""
+    parts = ["houndsight", "train", spec.data]
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if name in {"kind", "data"} or value == field.default:
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+        parts += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(parts)
+
+
+def flat(document: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """A nested document as `a.b: text` rows; lists of plain values in one row."""
+    rows: dict[str, str] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            rows |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows[f"{prefix}{key}"] = ", ".join(map(str, value)) or "–"
+        elif isinstance(value, float):
+            rows[f"{prefix}{key}"] = f"{value:.6g}"
+        else:
+            rows[f"{prefix}{key}"] = "–" if value is None else str(value)
+    return rows
