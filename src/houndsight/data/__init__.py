@@ -1,0 +1,1 @@
+"""From a folder of labelled images to batches: finding, decoding, keeping and serving the pictures."""
