@@ -60,6 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     except UnknownCommandError as error:
         return failed(_no_such_command(error), as_json)
     except CycloptsError as error:
+        error.verbose = False
         return failed(RequestError(str(error), "Type `houndsight --help`."), as_json)
     except HoundsightError as error:
         return failed(error, as_json)

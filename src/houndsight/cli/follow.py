@@ -1,68 +1,87 @@
-"""Following a running job on standard error: a bar and colour on a terminal, plain lines in a pipe."""
+"""Following a running job on standard error: a bar on a terminal, plain lines in a pipe."""
 
 import sys
-from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from houndsight.cli.output import duration, note
 from houndsight.records.progress import Snapshot
-from houndsight.spec import FINAL_STATES
 from houndsight.verbs.job import Job
 
 
-def follow(job: Job) -> bool:
-    """Show the job's log and progress until it has ended; Ctrl-C stops it cleanly. True where it was interrupted."""
+class Bar:
+    """One line that says how far a stage is, on a terminal; nothing elsewhere. Redrawn when told, never on its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
+        self._bar = Progress(
+            *columns, console=self._console, auto_refresh=False, transient=True, disable=not stream.isatty()
+        )
+        self._task = self._bar.add_task("starting", total=None, numbers="")
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def line(self, text: str) -> None:
+        """Write a line above the bar."""
+        if self._bar.disable:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        else:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, now: Snapshot) -> None:
+        """Draw how far the job is."""
+        numbers = f"{now.done}/{now.total}"
+        if now.rate is not None:
+            numbers += f"  {now.rate:.0f} a second" if now.rate >= 10 else f"  {now.rate:.1f} a second"
+        if now.seconds_left is not None:
+            numbers += f"  {duration(now.seconds_left)} left"
+        self._draw(now.stage, now.done, now.total, numbers)
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Draw how far a download in this process is; fits `workspace.Progress`."""
+        self._draw(stage, done, total, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    def _draw(self, stage: str, done: int, total: int, numbers: str) -> None:
+        self._bar.update(
+            self._task, description=stage, completed=done, total=total or None, numbers=numbers, refresh=True
+        )
+
+
+def follow(job: Job, stream: TextIO) -> None:
+    """Pass on the job's log and show its progress until it has ended."""
+    with Bar(stream) as bar:
+        for event in job.follow():
+            if isinstance(event, str):
+                bar.line(event)
+            else:
+                bar.show(event)
+
+
+def follow_or_stop(job: Job) -> bool:
+    """Follow the job; Ctrl-C stops it cleanly and says how to go on. True where that happened."""
     try:
-        _show(job)
+        follow(job, sys.stderr)
     except KeyboardInterrupt:
-        _stop(job)
+        note(f"\nStopping {job.name}: it writes a checkpoint first. Ctrl-C again leaves it to itself.")
+        try:
+            job.stop()
+        except KeyboardInterrupt:
+            note(f"{job.name} is stopping on its own; `houndsight jobs` shows when it has.")
+            return True
+        if job.state == "STOPPED":
+            note(f"Stopped. Go on with: houndsight train --resume {job.name}")
         return True
     return False
-
-
-def _show(job: Job) -> None:
-    if not sys.stderr.isatty():
-        for event in job.follow():
-            if isinstance(event, str):
-                note(event)
-        return
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
-    # The snapshots come four times a second and each is drawn when it comes; a thread of its own would only add redraws.
-    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("starting", total=None, numbers="")
-        for event in job.follow():
-            if isinstance(event, str):
-                console.print(event, markup=False, soft_wrap=True)
-            else:
-                _draw(bar, task, event)
-
-
-def _draw(bar: Progress, task: TaskID, now: Snapshot) -> None:
-    numbers = f"{now.done}/{now.total}"
-    if now.rate is not None:
-        numbers += f"  {now.rate:.0f} a second" if now.rate >= 10 else f"  {now.rate:.1f} a second"
-    if now.seconds_left is not None:
-        numbers += f"  {duration(now.seconds_left)} left"
-    bar.update(task, description=now.stage, completed=now.done, total=now.total or None, numbers=numbers, refresh=True)
-
-
-def _stop(job: Job) -> None:
-    note(f"\nStopping {job.name}: it writes a checkpoint first. Ctrl-C again leaves it to itself.")
-    try:
-        job.stop()
-    except KeyboardInterrupt:
-        note(f"{job.name} is stopping on its own; `houndsight jobs` shows when it has.")
-        return
-    if job.state == "STOPPED":
-        note(f"Stopped. Go on with: houndsight train --resume {job.name}")
-
-
-def wait_quietly(job: Job, line: Callable[[str], None] = note) -> None:
-    """Pass the log's lines on until the job has ended, without a bar."""
-    for event in job.follow():
-        if isinstance(event, str):
-            line(event)
-    assert job.state in FINAL_STATES

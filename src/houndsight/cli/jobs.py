@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.follow import wait_quietly
+from houndsight.cli.follow import follow as following
 from houndsight.cli.output import document, duration, note, percent, say, table
 from houndsight.verbs import job as verbs
 from houndsight.verbs import report as reporting
@@ -56,17 +56,12 @@ def logs(
     found = verbs.open_job(job, workspace=workspace)
     if json:
         if follow:
-            wait_quietly(found)
+            following(found, sys.stderr)
         document({"job": found.name, "state": found.state, "lines": found.logs().splitlines()})
     elif follow:
-        wait_quietly(found, _say_at_once)
+        following(found, sys.stdout)
     else:
         sys.stdout.write(found.logs())
-
-
-def _say_at_once(line: str) -> None:
-    say(line)
-    sys.stdout.flush()
 
 
 def stop(

@@ -6,10 +6,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.output import document, note, percent, say
+from houndsight.cli.output import document, duration, note, percent, say, table
 from houndsight.errors import SpecError
+from houndsight.spec import Measure
 from houndsight.verbs import evaluate as evaluating
 from houndsight.verbs import predict as predicting
+from houndsight.verbs.measured import Measured
+
+SHARES = ("top1", "top5", "balanced_accuracy", "macro_f1", "ece", "ece_uncalibrated")
 
 
 def evaluate(
@@ -22,7 +26,7 @@ def evaluate(
     """Measure a model on labelled images; with two models, compare them on the same images.
 
     Data with a test split is measured on it; class folders alone are measured whole, unless the model was trained
-    on them: then on the test images that were held back.
+    on them: then on the images that were held back.
     """
     if len(operands) not in (2, 3):
         raise SpecError(
@@ -34,8 +38,27 @@ def evaluate(
     if json:
         document(result.document())
         return
-    for line in result.lines():
-        say(line)
+    for each in (result, result.other):
+        if each is not None:
+            _write_measured(each)
+    if result.comparison is not None and result.other is not None:
+        test = result.comparison.test
+        say(f"{result.name} minus {result.other.name}: {_interval(result.comparison.difference)}")
+        say(f"  right where the other errs: {test.only_a} against {test.only_b} images; McNemar p {test.p_value:.3g}")
+
+
+def _write_measured(result: Measured) -> None:
+    measures = result.metrics
+    say(f"{result.name} on {result.images}, {measures['top1'].n} of them, in {duration(result.seconds)}")
+    rows = [(name, _interval(measures[name])) for name in SHARES if name in measures]
+    table(rows, ("MEASURE", "VALUE (95 % INTERVAL)"))
+    scores = result.evaluation.per_class
+    worst = sorted((each for each in scores if each.support), key=lambda each: each.recall.value)[:5]
+    say(f"hardest: {', '.join(f'{each.name} {percent(each.recall.value)}' for each in worst)}")
+
+
+def _interval(measure: Measure) -> str:
+    return f"{percent(measure.value)} ({percent(measure.low)} to {percent(measure.high)})"
 
 
 def predict(
@@ -57,11 +80,11 @@ def predict(
         document(results)
     else:
         for result in results:
-            _write(result)
+            _write_predictions(result)
     return 2 if any("error" in result for result in results) else 0
 
 
-def _write(result: dict[str, Any]) -> None:
+def _write_predictions(result: dict[str, Any]) -> None:
     if "error" in result:
         note(f"{result['image']}: {result['error']['message']}")
         return

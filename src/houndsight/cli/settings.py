@@ -1,4 +1,4 @@
-"""The flags of `houndsight train`, made from the spec's fields, so that there is one truth for Python and the terminal."""
+"""The flags of `houndsight train`, made from the spec's fields, one truth for Python and the terminal."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.follow import follow
+from houndsight.cli.follow import follow_or_stop
 from houndsight.cli.output import document, duration, failed, note, percent, say
 from houndsight.cli.settings import Settings, as_settings
 from houndsight.errors import RequestError, SpecError
@@ -55,7 +55,7 @@ def finish(job: Job, *, fresh: bool, detach: bool, json: bool) -> int:
         else:
             say(f"{job.name} runs on its own. Follow it with: houndsight logs {job.name} -f")
         return 0
-    interrupted = follow(job)
+    interrupted = follow_or_stop(job)
     error = job.error
     if isinstance(error, RequestError) and fresh:
         verbs.raise_failure(job, fresh=True)

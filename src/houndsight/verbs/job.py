@@ -47,7 +47,7 @@ class Job:
 
     @property
     def metrics(self) -> dict[str, dict[str, Measure]]:
-        """split -> metric -> value with its 95 % interval; empty until the job has evaluated."""
+        """By split and metric, the value and its 95 % interval; empty until the job has evaluated."""
         found = {}
         for split in ("test", "valid"):
             path = self.files.evaluation / f"{split}.json"
@@ -58,12 +58,11 @@ class Job:
     @property
     def findings(self) -> list[Finding]:
         """What was noticed about the data and the run."""
-        found = []
-        if self.files.check.is_file():
-            found += json.loads(self.files.check.read_bytes())["findings"]
-        if self.files.findings.is_file():
-            found += json.loads(self.files.findings.read_bytes())
-        return [Finding.model_validate(each) for each in found]
+        found: list[Finding] = []
+        for path in (self.files.check, self.files.findings):
+            if path.is_file():
+                found += [Finding.model_validate(each) for each in json.loads(path.read_bytes())["findings"]]
+        return found
 
     @property
     def records(self) -> Records:

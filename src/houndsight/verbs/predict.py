@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from houndsight.errors import ImageError, SpecError
 from houndsight.verbs.models import find_model
+
+if TYPE_CHECKING:
+    from houndsight.serving.predictor import Predictor
 
 BATCH = 32  # images decoded before the network is asked: 19 MB at 224 px, and no faster beyond
 

@@ -1,1 +1,28 @@
 """The cache of pretrained weights: list, add a file, fetch published ones; training and scripts share it."""
+
+from pathlib import Path
+
+from houndsight.models import weights
+from houndsight.models.weights import WeightsFile
+from houndsight.workspace import Progress
+
+
+def list_weights() -> list[WeightsFile]:
+    """The weights at hand, by name."""
+    return weights.list_weights()
+
+
+def add_weights(file: str | Path, name: str) -> Path:
+    """Take a file into the cache as the weights of the backbone `name`, after trying that they fit; its new path.
+
+    Raises `ModelError` for a file that cannot be read or does not fit.
+    """
+    return weights.add(file, name)
+
+
+def fetch_weights(name: str, *, progress: Progress | None = None) -> Path:
+    """Download the published weights of the backbone `name`, unless they are at hand; their path.
+
+    Raises `ModelError` with the ways out where there is no network.
+    """
+    return weights.fetch(name, progress)
