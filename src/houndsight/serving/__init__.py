@@ -1,0 +1,1 @@
+"""From an artifact to answers: image bytes in, classes with probabilities out."""
