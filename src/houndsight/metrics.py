@@ -112,7 +112,8 @@ def _f1(right: Integers, support: Integers, called: Integers) -> Floats:
     """F1 of each class, 2 TP / (support + predicted), NaN where a class neither occurs nor was predicted."""
     total = (support + called).astype(np.float64)
     f1: Floats = np.full(total.shape, np.nan)
-    return np.divide(2.0 * right, total, out=f1, where=total > 0)
+    np.divide(2.0 * right, total, out=f1, where=total > 0)
+    return f1
 
 
 def macro_f1(counts: Integers, seed: int = 0) -> Measure:

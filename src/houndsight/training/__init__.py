@@ -1,0 +1,1 @@
+"""From batches and a spec to trained weights and their evaluation."""

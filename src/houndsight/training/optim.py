@@ -1,0 +1,93 @@
+"""How the weights move: the optimizer, the learning rate of each step and the loss, from the spec; used by the loop."""
+
+from collections.abc import Callable
+from functools import partial
+from math import cos, pi
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from houndsight.data.loader import Batches
+from houndsight.errors import SpecError
+from houndsight.spec import ClassifierSpec
+
+
+def build_optimizer(network: nn.Module, spec: ClassifierSpec) -> torch.optim.Optimizer:
+    """The spec's optimizer over the parameters that train; raises `SpecError` where there are none.
+
+    Weight decay acts on matrices and kernels alone: biases and the scales of norms (one dimension or none) are left
+    free, since pulling them to zero shrinks no function and shifts the output. Adam and SGD take it as an L2 term of
+    the gradient, AdamW decoupled. The fused kernels do all parameters in one pass.
+    """
+    free = [each for each in network.parameters() if each.requires_grad]
+    if not free:
+        raise SpecError("freeze: nothing is left to train.", "Give --freeze all (trains the head), a number or none.")
+    groups: list[dict[str, Any]] = [
+        {"params": [each for each in free if each.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [each for each in free if each.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
+    kind = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=spec.lr, eps=spec.eps, fused=True)
+
+
+def skip_steps_where(optimizer: torch.optim.Optimizer, flag: Tensor) -> None:
+    """From now on every step does nothing while `flag`, a float32 scalar on the device, is 1.
+
+    This is the way `torch.amp.GradScaler` makes the fused kernels leave weights and state alone without asking the
+    device for an answer.
+    """
+    vars(optimizer)["found_inf"] = flag
+
+
+def learning_rate(spec: ClassifierSpec, step: int, total: int) -> float:
+    """The learning rate of `step` (from 0) out of `total`: a linear rise over the warm-up, then the schedule.
+
+    The first step of a warm-up of w steps takes lr / w, the last one lr; cosine then falls towards 0, which it would
+    reach at step `total` (Loshchilov and Hutter 2017, one cycle).
+    """
+    warm = round(spec.warmup * total)
+    if step < warm:
+        return spec.lr * (step + 1) / warm
+    if spec.schedule == "constant":
+        return spec.lr
+    return spec.lr * 0.5 * (1 + cos(pi * (step - warm) / max(1, total - warm)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group the learning rate of the coming step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def build_loss(
+    network: nn.Module, batches: Batches, spec: ClassifierSpec, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The training loss of logits (B, C) and labels (B,): cross-entropy with the spec's smoothing and class weights.
+
+    With weights it is the weighted mean, sum w(y) loss / sum w(y), as torch has it. Balanced weights read the training
+    split once for its labels.
+    """
+    weight = None
+    if spec.class_weights == "balanced":
+        weight = balanced_weights(network, batches, device)
+    return partial(functional.cross_entropy, weight=weight, label_smoothing=spec.label_smoothing)
+
+
+def balanced_weights(network: nn.Module, batches: Batches, device: torch.device) -> Tensor:
+    """Weight of each class in the loss, (C,): N / (C n), so that an average image weighs 1 (scikit-learn's "balanced").
+
+    A class without training images gets weight 0.
+    """
+    network.eval()
+    counts = torch.zeros(0)
+    for batch in batches.evaluate("train"):
+        if not len(counts):
+            with torch.inference_mode():
+                counts = torch.zeros(network(batch.images[:1].to(device)).shape[1])
+        counts += torch.bincount(batch.labels, minlength=len(counts))
+    return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp(min=1)), 0.0).to(device)
