@@ -63,25 +63,26 @@ def changed(image: Image.Image, name: str, strength: float, sign: int) -> Image.
     """`image` after one operation; `strength` in [0, 1] spans the wide space, `sign` is -1 or 1 where that matters."""
     if name in _ENHANCE:
         return _ENHANCE[name](image).enhance(1.0 + sign * 0.99 * strength)
+    shear, shift = sign * 0.99 * strength, int(sign * 32 * strength)
     match name:
         case "shear_x":
-            return _moved(image, (1, sign * 0.99 * strength, 0, 0, 1, 0))
+            image = _moved(image, (1, shear, 0, 0, 1, 0))
         case "shear_y":
-            return _moved(image, (1, 0, 0, sign * 0.99 * strength, 1, 0))
+            image = _moved(image, (1, 0, 0, shear, 1, 0))
         case "translate_x":
-            return _moved(image, (1, 0, -int(sign * 32 * strength), 0, 1, 0))
+            image = _moved(image, (1, 0, -shift, 0, 1, 0))
         case "translate_y":
-            return _moved(image, (1, 0, 0, 0, 1, -int(sign * 32 * strength)))
+            image = _moved(image, (1, 0, 0, 0, 1, -shift))
         case "rotate":
-            return image.rotate(sign * 135 * strength)
+            image = image.rotate(sign * 135 * strength)
         case "posterize":
-            return ImageOps.posterize(image, 8 - round(6 * strength))
+            image = ImageOps.posterize(image, 8 - round(6 * strength))
         case "solarize":
-            return ImageOps.solarize(image, round(255 * (1 - strength)))
+            image = ImageOps.solarize(image, math.ceil(round(255 * (1 - strength), 6)))
         case "autocontrast":
-            return ImageOps.autocontrast(image)
+            image = ImageOps.autocontrast(image)
         case "equalize":
-            return ImageOps.equalize(image)
+            image = ImageOps.equalize(image)
     return image
 
 

@@ -111,7 +111,7 @@ class Building:
 
 def _write(handle: int, square_HWC: Pixels, at: int) -> None:
     """All bytes at offset `at`. By pwrite, not through the map: on a full disk that is an error, not a SIGBUS."""
-    left = memoryview(square_HWC).cast("B")
+    left = square_HWC.reshape(-1).data
     while left:
         written = os.pwrite(handle, left, at)
         if written == 0:

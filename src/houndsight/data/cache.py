@@ -49,7 +49,8 @@ class OnTheFly:
         first, *rest = rows if isinstance(rows, tuple) else (rows,)
         chosen = np.arange(len(self._paths))[first]
         if chosen.ndim == 0:
-            return self._one(int(chosen))[tuple(rest)]
+            cut: Pixels = self._one(int(chosen))[tuple(rest)]
+            return cut
         with ThreadPoolExecutor(self._workers) as pool:
             made = list(pool.map(self._one, chosen.tolist()))
         squares = np.stack(made) if made else np.empty((0, *self.shape[1:]), np.uint8)
@@ -142,6 +143,6 @@ def _announce(building: Building, folder: Path, max_bytes: int) -> None:
 def _changed(path: Path) -> int:
     """Time of the last change in ns, 0 for a file that is gone."""
     try:
-        return os.stat(path).st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError:
         return 0

@@ -116,7 +116,7 @@ def _split(path: Path, line: int, word: str) -> SplitName | None:
 
 def _inside(root: Path, name: str) -> str:
     """The path relative to `root` with `/` where it lies inside, else as an absolute path."""
-    place = os.path.normpath(os.path.join(root, os.path.expanduser(name)))
+    place = os.path.normpath(root / name)
     inside = os.path.relpath(place, root)
     return place if inside.startswith("..") else inside
 
@@ -135,8 +135,8 @@ def _repeated(
 def _item(
     root: Path, where: str, label: str, split: str | None, rejects: list[Reject], absent: list[str]
 ) -> Item | None:
-    status = walk.status(os.path.join(root, where))
-    reason = walk.refusal(os.path.join(root, where), status)
+    status = walk.status(root / where)
+    reason = walk.refusal(root / where, status)
     if reason is None and status is not None:
         return Item(where, label, status.st_size)
     if status is None:

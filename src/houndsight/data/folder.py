@@ -24,9 +24,9 @@ def scan(data: str | Path, *, split_seed: int = 0) -> Index:
         raise DataError(
             f"'{data}' is not a folder on this machine.", "Give a folder with one sub-folder a class, or a CSV list."
         )
-    root = Path(os.path.abspath(os.path.expanduser(data)))
+    root = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100  resolve() would follow links
     try:
-        is_folder = S_ISDIR(os.stat(root).st_mode)
+        is_folder = S_ISDIR(root.stat().st_mode)
     except PermissionError as error:
         raise walk.unreadable(str(root), error) from error
     except (OSError, ValueError):
@@ -71,6 +71,8 @@ def _split_folders(root: Path, top: Listing) -> dict[SplitName, str]:
     others = [name for name in top.folders if name not in named]
     if not named or (others and not nested):
         _refuse_unknown_splits(root, top)
+        for name in named:
+            log.warning("The folder '%s' of %s is taken for a class, for it holds no folders.", name, shown(root))
         return {}
     folders: dict[SplitName, str] = {}
     for name in named:
@@ -132,7 +134,7 @@ def _nothing_in(root: Path, folder: str, split: SplitName, files: int, rejects: 
     if split != "test":
         raise DataError(
             f"{shown(root / folder)} holds {what}.",
-            "Put the images into one folder a class, named as in train, or delete this folder to have it made of train.",
+            "Put its images into folders named like the classes of train, or delete it to have it made of train.",
         )
     rejects.append(Reject(path=printable(folder), split=split, reason=f"holds {what}"))
     log.warning("%s holds %s: there is no test split.", shown(root / folder), what)

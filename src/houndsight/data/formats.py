@@ -5,7 +5,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,9 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
 }
 _KNOWN = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+_LARGE_PIXELS = 32_000_000
 _warnings = threading.Lock()
+_large = threading.Lock()
 
 
 def sniff(data: bytes) -> str:
@@ -82,6 +84,11 @@ def check_size(width: int, height: int) -> None:
         raise ImageError(f"{width} x {height} pixels")
 
 
+def one_large_at_a_time(width: int, height: int) -> AbstractContextManager[object]:
+    """To be held while decoding: pictures over 32 million pixels take turns, so that threads do not add them up."""
+    return _large if width * height > _LARGE_PIXELS else nullcontext()
+
+
 def with_pillow(data: bytes, kind: str) -> Pixels:
     """(H, W, 3) uint8 RGB of the first picture in `data`, upright, on white; raises `ImageError`."""
     # The reader of the sniffed format is used directly: Image.open would try forty formats and warn on its own terms.
@@ -89,8 +96,9 @@ def with_pillow(data: bytes, kind: str) -> Pixels:
     try:
         with _silence() if noisy else io.BytesIO(), _READERS[kind](io.BytesIO(data)) as image:
             check_size(*image.size)
-            image.load()
-            pixels = _rgb(image)
+            with one_large_at_a_time(*image.size):
+                image.load()
+                pixels = _rgb(image)
             turned = 1 if kind == "TIFF" else orientation(image.info.get("exif", b""))
     except ImageError:
         raise

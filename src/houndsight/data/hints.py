@@ -1,7 +1,6 @@
 """What somebody who gave the wrong folder probably meant; read by the error messages of `folder`."""
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ _FOLDERS = 300
 def instead_of(path: Path) -> str:
     """The nearest existing sibling of a path that does not exist, as a question."""
     place, missing = path.parent, path.name
-    while not os.path.isdir(place):
+    while not _is_folder(place):
         place, missing = place.parent, place.name
     try:
         inside = walk.listing(str(place))
@@ -37,7 +36,7 @@ def root_instead(root: Path, otherwise: str) -> str:
     if below:
         return f"Did you mean {' or '.join(_told(path, root) for path in below)}?"
     parent = root.parent
-    if parent != root and parent.parent != parent and root.name.casefold() not in ALIASES and _holds_classes(parent):
+    if parent not in (root, parent.parent) and root.name.casefold() not in ALIASES and _holds_classes(parent):
         return f"Did you mean the folder above, {walk.printable(str(parent))}?"
     return otherwise
 
@@ -54,6 +53,13 @@ def warn_of_siblings(root: Path) -> None:
     if others:
         names = " and ".join(f"'{name}'" for name in others)
         log.warning("Only '%s' is used; %s lies beside it: %s holds all.", root.name, names, root.parent)
+
+
+def _is_folder(place: Path) -> bool:
+    try:
+        return place.is_dir()
+    except OSError:
+        return False
 
 
 def _told(path: Path, place: Path) -> str:

@@ -2,8 +2,6 @@
 
 import io
 import os
-import threading
-from contextlib import nullcontext
 from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
@@ -11,16 +9,23 @@ from typing import Literal
 import numpy as np
 import simplejpeg
 
-from houndsight.data.formats import Pixels, check_size, jpeg_exif, orientation, sniff, upright, with_pillow
+from houndsight.data.formats import (
+    Pixels,
+    check_size,
+    jpeg_exif,
+    one_large_at_a_time,
+    orientation,
+    sniff,
+    upright,
+    with_pillow,
+)
 from houndsight.errors import ImageError, SpecError
 from houndsight.spec import Preprocess
 
 MAX_BYTES = 512 << 20
 """Size above which a file is not read."""
-_LARGE_PIXELS = 32_000_000
 _MAX_SCANS = 100
 _LONGEST = 4
-_one_large_at_a_time = threading.Lock()
 
 # What libjpeg says where the picture itself is harmed. Stray bytes between segments harm nothing: Pillow decides then.
 _TRUNCATED = ("Premature end of JPEG file", "premature end of data segment")
@@ -72,7 +77,7 @@ def _simple_jpeg(data: bytes) -> Pixels | None:
     if b"\xff\xc2" in data[:65536] and data.count(b"\xff\xda") > _MAX_SCANS:
         raise ImageError(f"more than {_MAX_SCANS} progressive scans")
     try:
-        with _one_large_at_a_time if height * width > _LARGE_PIXELS else nullcontext():
+        with one_large_at_a_time(width, height):
             pixels: Pixels = simplejpeg.decode_jpeg(data)
     except ValueError as error:
         said = str(error)

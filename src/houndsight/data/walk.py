@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from dataclasses import dataclass, field
+from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from houndsight.errors import DataError
@@ -30,7 +31,7 @@ class Listing:
     """What one folder holds, hidden things left out, in the order of the names whatever the file system's is."""
 
     folders: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
+    files: dict[str, os.DirEntry[str]] = field(default_factory=dict)
     links: set[str] = field(default_factory=set)
 
 
@@ -42,13 +43,16 @@ def listing(folder: str) -> Listing:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.casefold() in _LITTER:
                     continue
-                (found.folders if entry.is_dir() else found.files).append(entry.name)
+                if entry.is_dir():
+                    found.folders.append(entry.name)
+                else:
+                    found.files[entry.name] = entry
                 if entry.is_symlink():
                     found.links.add(entry.name)
     except OSError as error:
         raise unreadable(folder, error) from error
     found.folders.sort(key=in_order)
-    found.files.sort(key=in_order)
+    found.files = {name: found.files[name] for name in sorted(found.files, key=in_order)}
     return found
 
 
@@ -87,46 +91,41 @@ def images(root: str, relative: str, label: str, split: str | None, rejects: lis
     linked: list[str] = []
     while waiting or linked:
         inside = waiting.pop() if waiting else linked.pop()
-        place = os.path.join(root, inside)
-        known = status(place)
+        place = f"{root}/{inside}"
+        known = status(Path(place))
         if known is None or (known.st_dev, known.st_ino) in seen:
             continue
         seen.add((known.st_dev, known.st_ino))
         here = listing(place)
-        for name in here.files:
-            _take(root, f"{inside}/{name}", label, split, items, rejects)
+        for name, entry in here.files.items():
+            path, known = f"{inside}/{name}", status(entry)
+            reason = refusal(entry, known)
+            if reason is None and known is not None:
+                items.append(Item(path, label, known.st_size))
+            else:
+                rejects.append(Reject(path=printable(path), split=split, reason=reason or ""))
         for name in reversed(here.folders):
             (linked if name in here.links else waiting).append(f"{inside}/{name}")
     return items
 
 
-def status(path: str) -> os.stat_result | None:
+def status(path: Path | os.DirEntry[str]) -> os.stat_result | None:
     """What the system knows of a path, links followed; None where there is nothing."""
     try:
-        return os.stat(path)
+        return path.stat()
     except OSError:
         return None
 
 
-def _take(root: str, path: str, label: str, split: str | None, items: list[Item], rejects: list[Reject]) -> None:
-    place = os.path.join(root, path)
-    known = status(place)
-    reason = refusal(place, known)
-    if reason is None and known is not None:
-        items.append(Item(path, label, known.st_size))
-    else:
-        rejects.append(Reject(path=printable(path), split=split, reason=reason or ""))
-
-
-def refusal(place: str, known: os.stat_result | None) -> str | None:
+def refusal(place: Path | os.DirEntry[str], known: os.stat_result | None) -> str | None:
     """Why the file is left out, or None for one that promises to be an image."""
     if known is None:
-        return "a link that leads nowhere" if os.path.islink(place) else "is gone or may not be looked at"
+        return "a link that leads nowhere" if place.is_symlink() else "is gone or may not be looked at"
     if not S_ISREG(known.st_mode):
         return "a folder" if S_ISDIR(known.st_mode) else "a device, pipe or socket, not a file"
-    if printable(place) != place:
+    if printable(str(place.name)) != place.name:
         return "its name is not valid UTF-8"
-    ending = os.path.splitext(place)[1].lower()
+    ending = _ending(place.name)
     if ending in ENDINGS or (not ending and _has_image_start(place)):
         return None
     return f"not an image: {ending or 'it has no ending and'} is not one of {FORMATS}"
@@ -134,10 +133,15 @@ def refusal(place: str, known: os.stat_result | None) -> str | None:
 
 def is_image_name(name: str) -> bool:
     """Whether the ending promises an image."""
-    return os.path.splitext(name)[1].lower() in ENDINGS
+    return _ending(name) in ENDINGS
 
 
-def _has_image_start(place: str) -> bool:
+def _ending(name: str) -> str:
+    start, dot, end = name.rpartition(".")
+    return f"{dot}{end}".lower() if start else ""
+
+
+def _has_image_start(place: Path | os.DirEntry[str]) -> bool:
     try:
         with open(place, "rb") as file:
             start = file.read(12)
