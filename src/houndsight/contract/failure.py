@@ -1,0 +1,124 @@
+"""Why a script failed, out of what it printed, in the words of SageMaker's FailureReason."""
+
+import builtins
+import re
+import signal
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+MOST = 1024
+"""Characters of a FailureReason."""
+_MOST_COMMAND = 300
+_HEADER = "Traceback (most recent call last):"
+_JOINTS = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
+_FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_STALE = 50
+"""Lines after a traceback that make it an old one: the script went on."""
+
+
+@dataclass
+class FailureText:
+    """Remembers the last traceback, with what it was caused by, and the last lines of the output."""
+
+    chain: list[str] = field(default_factory=list)
+    _tail: deque[str] = field(default_factory=lambda: deque(maxlen=10))
+    _after: int = 0
+    _joined: bool = False
+    _ended: bool = False
+
+    def scan(self, lines: Iterable[str]) -> None:
+        """Take in lines in the order they were printed."""
+        for line in lines:
+            if line.strip():
+                self._tail.append(line)
+            if line.strip() == _HEADER:
+                self.chain = [*self.chain, line] if self._joined else [line]
+                self._after, self._ended, self._joined = 0, False, False
+            elif self.chain:
+                self._joined = self._joined or line.strip() in _JOINTS
+                self._ended = self._ended or not line.startswith(" ")
+                self._after += self._ended
+                if self._after <= _STALE and len(self.chain) < 2000:
+                    self.chain.append(line)
+
+    @property
+    def traceback(self) -> list[str]:
+        """The last traceback and what follows it; empty where there is none, or where the script went on after it."""
+        return self.chain if self._after <= _STALE else []
+
+    def error_message(self) -> str:
+        """From the first line that names an exception on, each line once, as the toolkit does; else the last lines."""
+        lines = [line.strip(" :\n") for line in self.traceback]
+        named = next((number for number, line in enumerate(lines) if any(name in line for name in _names())), None)
+        if named is None:
+            lines, named = [line.strip() for line in (self.traceback[-1:] or self._tail)], 0
+        # The toolkit joins the lines with a blank before it drops the repeated ones.
+        rows = [*lines[named : named + 1], *(f" {line}" for line in lines[named + 1 :])]
+        return "\n".join(dict.fromkeys(rows)).strip()
+
+    def place(self, code: Path) -> tuple[str, int] | None:
+        """File (relative to the script's code) and line of the innermost frame in the script's own code."""
+        found = None
+        for line in self.traceback:
+            match = _FRAME.match(line)
+            if match is None:
+                continue
+            file = code / match["file"]
+            if file.is_relative_to(code) and file.is_file():
+                found = (file.relative_to(code).as_posix(), int(match["line"]))
+        return found
+
+    def reason(self, code: int, command: Sequence[str]) -> str:
+        """The text of `output/failure` for an exit code (negative: a signal), at most `MOST` characters."""
+        shown, extra = str(code), ""
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            shown, extra = "137", "OutOfMemory: Process killed by SIGKILL (signal 9)"
+        elif code < 0:
+            extra = f"Process killed by {signal.Signals(-code).name} (signal {-code})"
+        head = f'AlgorithmError: ExecuteUserScriptError:\nExitCode {shown}\nErrorMessage "'
+        tail = '"' + (f'\nExtraInfo "{extra}"' if extra else "")
+        tail += f'\nCommand "{_shortened(" ".join(command), _MOST_COMMAND)}"'
+        message = "" if code < 0 and not self.traceback else self.error_message()
+        return head + _shortened(message, MOST - len(head) - len(tail)) + tail
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    """What the toolkit looks for: Python's own exceptions, and a few of pip and TensorFlow."""
+    own = [name for name in dir(builtins) if "Error" in name or "Exception" in name]
+    return (*own, "Invalid requirement", "ResourceExhaustedError", "OutOfRangeError", "InvalidArgumentError")
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, or its beginning and its end: the kind of the error stands in one, the cause in the other."""
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]} ... {text[-(most - 5 - half) :]}"
+
+
+def hint(message: str, channels: Iterable[str], neighbours: Iterable[str]) -> str:
+    """What the user can do about a failure, where the text gives it away; else where to look."""
+    missing = re.search(r"KeyError: '(SM_CHANNEL_([A-Z0-9_.-]+))'", message)
+    if missing is not None:
+        known = ", ".join(sorted(channels)) or "none"
+        name = missing[2].lower()
+        return f"The script reads a channel '{name}' (given: {known}); add --channel {name}=DIR."
+    module = re.search(r"No module named '([^'.]+)", message)
+    if module is not None and module[1] in neighbours:
+        return f"'{module[1]}' lies beside the script: add --source-dir with the script's folder."
+    if module is not None:
+        return f"Install the package of '{module[1]}' in the environment that Houndsight runs in."
+    if "unrecognized arguments" in message:
+        return "The script does not know a hyperparameter by that name; its own arguments are what --hp may name."
+    if "/opt/ml/" in message:
+        return (
+            "The script names a folder of SageMaker's containers itself; have it read SM_CHANNEL_... and SM_MODEL_DIR."
+        )
+    return "The whole output stands in the job's log."

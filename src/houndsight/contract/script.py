@@ -1,0 +1,172 @@
+"""Runs one training script as a job: what SageMaker's container does around it, from its folders to its archives."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from houndsight.backends.base import Stop
+from houndsight.contract import layout
+from houndsight.contract.arguments import arguments, as_read, split
+from houndsight.contract.command import command, not_installed
+from houndsight.contract.environment import environment, this_machine
+from houndsight.contract.failure import MOST, FailureText, hint
+from houndsight.contract.life import Ending, Limits, Script, kill_left
+from houndsight.contract.lines import LineTap
+from houndsight.contract.metrics import MetricScanner
+from houndsight.contract.outcome import ScriptOutcome, failed_at, summary
+from houndsight.contract.pack import pack
+from houndsight.errors import JobError
+from houndsight.records.writer import RecordWriter
+from houndsight.spec import ScriptSpec
+from houndsight.workspace import JobFolder, atomic_write, friendly_disk_errors, remove_tree, write_json
+
+log = logging.getLogger("houndsight")
+
+GRACE = 120.0
+"""Seconds between SIGTERM and SIGKILL, as on SageMaker."""
+_TO_PACK = 10.0
+"""Seconds of the grace that are kept for packing what a killed script left: then the job itself is killed."""
+
+
+@dataclass
+class _Run:
+    """One run and what is gathered from its output."""
+
+    words: list[str]
+    ending: Ending
+    seconds: float
+    scanner: MetricScanner
+    text: FailureText
+
+
+def run_script(
+    job: JobFolder, spec: ScriptSpec, stop: Stop, records: RecordWriter, grace: float | None = None
+) -> Literal["COMPLETED", "STOPPED"]:
+    """Run the script of a job to its end.
+
+    Raises `JobError` where it fails; the message is the text of `output/failure`, at most 1,024 characters. When this
+    returns or raises, nothing of the script runs any more, its temporary files are gone, and what it left in its model
+    and output folders is packed, whether it ended well, failed or was stopped. Numbers found by `spec.metrics` are in
+    `records` with mode `script`. `grace` overrides the seconds that a stopped script is given.
+    """
+    again = job.input.is_dir()
+    machine = this_machine()
+    config = layout.prepare(job, spec, machine.region, machine.interface)
+    if again:
+        kill_left(str(job.path))
+    if stop():
+        return "STOPPED"
+    hyperparameters, _ = split(as_read(config["hyperparameters"]))
+    words = command(job.code, spec.entry_point, arguments(hyperparameters))
+    missing = not_installed(job.code)
+    if missing:
+        log.warning("requirements.txt asks for what is not installed here: %s.", ", ".join(missing))
+    with _scratch(job):
+        run = _live(job, spec, words, environment(job, spec, config, machine, os.environ), stop, records, grace)
+    pack(job.model, job.model_archive)
+    pack(layout.output_data(job), job.output_archive)
+    return _conclude(job, spec, run, missing)
+
+
+def _live(
+    job: JobFolder,
+    spec: ScriptSpec,
+    words: list[str],
+    variables: dict[str, str],
+    stop: Stop,
+    records: RecordWriter,
+    grace: float | None,
+) -> _Run:
+    """Start the script and gather what it prints until nothing of it is left."""
+    scanner, text = MetricScanner(spec.metrics, records), FailureText()
+    began = time.monotonic()
+    with friendly_disk_errors(job.path), job.log.open("a", encoding="utf-8") as file:
+
+        def write(piece: str) -> None:
+            file.write(piece)
+            file.flush()
+
+        tap = LineTap(write)
+
+        def take(lines: list[str]) -> None:
+            text.scan(lines)
+            scanner.scan(lines)
+
+        write(f"Invoking script with the following command:\n\n{' '.join(words)}\n\n")
+        limits = Limits(stop, spec.max_seconds, lambda: _grace(job) if grace is None else grace)
+        ending = Script(words, job.code, variables).run(limits, lambda data: take(tap.feed(data)), tap.idle)
+        take(tap.close())
+    return _Run(words, ending, time.monotonic() - began, scanner, text)
+
+
+def _grace(job: JobFolder) -> float:
+    """What the request to stop asks for (its file holds seconds as JSON), less the time that packing takes."""
+    try:
+        asked = float(json.loads(job.stop_request.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        asked = GRACE
+    return max(0.0, asked - min(_TO_PACK, asked / 4))
+
+
+def _conclude(job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str]) -> Literal["COMPLETED", "STOPPED"]:
+    """Write down how it ended, and say so to whoever reads the log."""
+    failed = run.ending.code != 0 and not run.ending.stopped
+    reason = _failure(job, run) if failed else ""
+    outcome = ScriptOutcome(
+        command=tuple(run.words),
+        exit_code=run.ending.code,
+        seconds=round(run.seconds, 3),
+        stopped=run.ending.stopped,
+        killed=run.ending.killed,
+        metrics={metric.name: summary(metric) for metric in run.scanner.metrics},
+        failure=reason,
+        failed_at=failed_at(run.text, job.code) if failed else None,
+        traceback=tuple(run.text.traceback[-40:]) if failed else (),
+        not_installed=tuple(missing),
+    )
+    write_json(job.script, outcome)
+    _say_what_was_found(outcome)
+    if run.ending.stopped:
+        log.info("The script was %s.", run.ending.stopped)
+        return "STOPPED"
+    if failed:
+        neighbours = [each.stem if each.suffix == ".py" else each.name for each in Path(spec.source_dir).glob("*")]
+        raise JobError(reason, hint(reason, spec.channels, neighbours if spec.alone else ()))
+    layout.success(job).touch()
+    return "COMPLETED"
+
+
+def _failure(job: JobFolder, run: _Run) -> str:
+    """The text of `output/failure`: what the script wrote there itself, else SageMaker's words."""
+    if job.failure.is_file():
+        return job.failure.read_text(encoding="utf-8", errors="replace")[:MOST]
+    reason = run.text.reason(run.ending.code, run.words)
+    with atomic_write(job.failure, "w") as file:
+        file.write(reason)
+    return reason
+
+
+def _say_what_was_found(outcome: ScriptOutcome) -> None:
+    for name, metric in outcome.metrics.items():
+        if metric.count == 0 and not metric.gave_up:
+            log.warning("Metric '%s' was found in no line of the output: '%s'.", name, metric.expression)
+        if metric.skipped:
+            log.warning("Metric '%s': %d matches were no number and are left out.", name, metric.skipped)
+    if outcome.killed:
+        log.warning("The script left %d processes behind; they were killed.", outcome.killed)
+
+
+@contextmanager
+def _scratch(job: JobFolder) -> Iterator[None]:
+    """The folder of temporary files, there as long as the script runs."""
+    folder = layout.make_scratch(job)
+    try:
+        yield
+    finally:
+        remove_tree(folder)
