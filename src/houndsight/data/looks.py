@@ -1,10 +1,9 @@
-"""Reads and decodes every file once and keeps what `data.check` needs of it; the only part of the check that opens files.
+"""Reads and decodes every file once and keeps what `data.check` needs of it; no other part of the check opens files.
 
 A look costs 0.55 ms of one core for a 224 x 224 JPEG (reading 0.05, decoding 0.29, miniature 0.15), and 1.1 KB.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from houndsight.data.cache import cores
 from houndsight.data.images import decode, read
 from houndsight.data.overlay import SIDE
 from houndsight.errors import ImageError
@@ -71,10 +71,10 @@ def files_of(index: Index) -> list[File]:
 def look_at_all(
     root: Path, files: Sequence[File], workers: int | None = None, progress: Progress | None = None
 ) -> list[Look]:
-    """One `Look` a file, in their order, by `workers` threads (one a core): reading and decoding free the interpreter."""
+    """One `Look` a file, in their order, by `workers` threads, one a core: decoding frees the interpreter."""
     looks: list[Look] = []
     places = [root / file.path for file in files]
-    with ThreadPoolExecutor(max_workers=workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max_workers=workers or cores()) as pool:
         for found in pool.map(look_at, places, chunksize=1):
             looks.append(found)
             if progress and (len(looks) % 32 == 0 or len(looks) == len(files)):

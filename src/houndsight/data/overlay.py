@@ -46,10 +46,10 @@ def agreement(moving_PSS: Floats, fixed_PSS: Floats) -> Floats:
 
 def _slopes(fixed_PSS: Floats) -> tuple[Floats, Floats]:
     """How the fixed picture changes with each parameter (P, K, S * S); inverse of its normal matrix (P, K, K)."""
-    down_PSS, across_PSS = np.gradient(fixed_PSS, axis=(1, 2))
+    down_PSS, across_PSS = np.gradient(fixed_PSS, axis=1), np.gradient(fixed_PSS, axis=2)
     across_PSS, down_PSS = across_PSS * (SIDE / 2), down_PSS * (SIDE / 2)
     each = (across_PSS * _GRID, across_PSS, down_PSS * _GRID[:, None], down_PSS)
-    slopes_PKN = np.stack(each, 1).reshape(len(fixed_PSS), 4, -1)
+    slopes_PKN = np.stack(each, 1).reshape(len(fixed_PSS), 4, -1).astype(np.float32)
     slopes_PKN = slopes_PKN - slopes_PKN.mean(2, keepdims=True)
     normal_PKK = slopes_PKN @ slopes_PKN.transpose(0, 2, 1)
     ridge_P = np.trace(normal_PKK, axis1=1, axis2=2) * 2.5e-4 + 1e-3
@@ -63,14 +63,16 @@ def _warp(moving_PSS: Floats, warp_PK: Floats) -> tuple[Floats, Floats]:
     down_PS = _GRID * (1 + warp_PK[:, 2:3]) + warp_PK[:, 3:4]
     columns_PSS, rows_PSS = _weights(at_PS), _weights(down_PS)
     inside_PSS = (np.abs(down_PS) <= 1)[:, :, None] & (np.abs(at_PS) <= 1)[:, None, :]
-    return rows_PSS @ moving_PSS @ columns_PSS.transpose(0, 2, 1), inside_PSS.astype(np.float32)
+    moved_PSS: Floats = np.matmul(rows_PSS @ moving_PSS, columns_PSS.transpose(0, 2, 1), dtype=np.float32)
+    return moved_PSS, inside_PSS.astype(np.float32)
 
 
 def _weights(at_PS: Floats) -> Floats:
     """Linear interpolation as a matrix: row = place in the result, column = pixel of the source."""
     pixel_PS = np.clip(at_PS * (SIDE / 2) + (SIDE - 1) / 2, 0, SIDE - 1)
     distance_PSS = np.abs(pixel_PS[:, :, None] - np.arange(SIDE, dtype=np.float32))
-    return np.maximum(0, 1 - distance_PSS)
+    weights_PSS: Floats = np.maximum(0, 1 - distance_PSS)
+    return weights_PSS
 
 
 def _standard(picture_PSS: Floats, seen_PSS: Floats) -> Floats:
