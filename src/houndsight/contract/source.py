@@ -30,7 +30,7 @@ def source_files(folder: Path, left_out: frozenset[Path]) -> Iterator[Path]:
         keep = []
         for name in sorted(folders):
             each = here / name
-            if name in NOT_CODE or each.resolve() in left_out or _is_environment(each) or _is_workspace(each):
+            if name in NOT_CODE or each.resolve() in left_out or _is_environment(each) or _is_ours(each):
                 continue
             if each.is_symlink():
                 yield each
@@ -47,8 +47,10 @@ def _is_environment(folder: Path) -> bool:
     return (folder / "pyvenv.cfg").is_file()
 
 
-def _is_workspace(folder: Path) -> bool:
-    return next((folder / "jobs").glob("*/spec.json"), None) is not None
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a workspace, or a part of one: the job that is being made lies in it."""
+    jobs = folder if folder.name == "jobs" else folder / "jobs"
+    return next(jobs.glob("*/spec.json"), None) is not None
 
 
 def _can_be_copied(path: Path) -> bool:

@@ -1,0 +1,100 @@
+"""Run a training script as a job: from what the SageMaker SDK is given to a running job."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from houndsight.contract.check import problems
+from houndsight.contract.source import copy_source
+from houndsight.errors import SpecError
+from houndsight.spec import ScriptSpec
+from houndsight.verbs.job import Job, backend_named
+from houndsight.verbs.train import raise_failure
+from houndsight.workspace import Workspace, remove_tree
+
+DEFAULT_CHANNEL = "training"
+"""The channel of data that is given without a name, as in the SDK."""
+
+
+def run(
+    script: str | Path,
+    *,
+    channels: Mapping[str, str | Path] | str | Path | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, str] | None = None,
+    source_dir: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    name: str | None = None,
+    workspace: str | Path | None = None,
+    backend: Literal["local", "inline"] = "local",
+    max_seconds: float | None = None,
+    instance_type: str = "local",
+    wait: bool = True,
+) -> Job:
+    """Run a training script written for SageMaker's script mode and return its job.
+
+    `channels` are folders by name, or one folder for the channel `training`. `metrics` are regular expressions by name;
+    the first group of each is the number. With `source_dir` that whole folder is copied into the job and `script` is
+    relative to it; without, the script alone is. All problems are raised at once as `SpecError` before a job is made.
+    With `wait` a failed job raises its error.
+    """
+    spec = script_spec(
+        script,
+        source_dir=source_dir,
+        channels=_channels(channels),
+        hyperparameters=dict(hyperparameters or {}),
+        metrics=dict(metrics or {}),
+        environment={key: str(value) for key, value in (environment or {}).items()},
+        max_seconds=max_seconds,
+        instance_type=instance_type,
+    )
+    runner = backend_named(backend)
+    files = Workspace.find(workspace).create(spec, name, backend)
+    try:
+        copy_source(spec, files)  # now: the script may be changed before the job begins
+        runner.submit(files)
+    except BaseException:
+        remove_tree(files.path)
+        raise
+    job = Job(files)
+    if wait:
+        job.wait()
+        raise_failure(job, fresh=True)
+    return job
+
+
+def script_spec(script: str | Path, *, source_dir: str | Path | None = None, **settings: Any) -> ScriptSpec:
+    """The spec of a script job; raises `SpecError` with every problem that can be known before it runs."""
+    settings |= _place(Path(script).expanduser(), source_dir)
+    found = problems(ScriptSpec.model_construct(**settings))
+    try:
+        spec = ScriptSpec.create(**settings)
+    except SpecError as error:
+        found.append(error.message.partition("wrong: ")[2])
+    if found:
+        count = "One setting is" if len(found) == 1 else f"{len(found)} settings are"
+        raise SpecError(f"{count} wrong: " + "; ".join(each.removesuffix(".") for each in found) + ".")
+    # As they will be read again: a tuple is a list, a number of numpy is a number.
+    return spec.model_copy(update={"hyperparameters": json.loads(json.dumps(spec.hyperparameters))})
+
+
+def _place(script: Path, source_dir: str | Path | None) -> dict[str, Any]:
+    if source_dir is None:
+        script = script.absolute()
+        return {"entry_point": script.name, "source_dir": str(script.parent), "alone": True}
+    root = Path(source_dir).expanduser().absolute()
+    if not (root / script).is_file() and script.absolute().is_relative_to(root):
+        script = script.absolute().relative_to(root)
+    return {"entry_point": str(script), "source_dir": str(root)}
+
+
+def _channels(given: Mapping[str, str | Path] | str | Path | None) -> dict[str, str]:
+    if given is None:
+        return {}
+    named = given if isinstance(given, Mapping) else {DEFAULT_CHANNEL: given}
+    return {name: _absolute(str(folder).removeprefix("file://")) for name, folder in named.items()}
+
+
+def _absolute(folder: str) -> str:
+    return folder if folder.startswith("s3://") else str(Path(folder).expanduser().absolute())
