@@ -21,7 +21,7 @@ from typing import Any
 
 LOOK_SECONDS = 0.5
 """How often it looks for a request to stop that nobody signalled."""
-LEFTOVER_SECONDS = 5.0
+LEFTOVER_SECONDS = 2.0
 """Longest time that what a job left behind has between SIGTERM and SIGKILL."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # Linux, <linux/prctl.h>
 _FINAL = ("COMPLETED", "FAILED", "STOPPED")

@@ -1,0 +1,1 @@
+"""Where jobs run: what every back end keeps, and how processes live and die."""

@@ -1,0 +1,1 @@
+"""What a running loop says about itself, written and read back."""
