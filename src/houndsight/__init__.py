@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
     from houndsight.verbs.report import report
+    from houndsight.verbs.run import run
     from houndsight.verbs.train import resume, train
     from houndsight.verbs.weights import add_weights, fetch_weights, list_weights
 
@@ -24,6 +25,7 @@ __all__ = [
     "predict",
     "report",
     "resume",
+    "run",
     "stop",
     "train",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "predict": "verbs.predict",
     "report": "verbs.report",
     "resume": "verbs.train",
+    "run": "verbs.run",
     "stop": "verbs.job",
     "train": "verbs.train",
 }

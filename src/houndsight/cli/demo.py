@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.follow import follow_or_stop
+from houndsight.cli.follow import follow
 from houndsight.cli.output import document, duration, note, percent, say
 from houndsight.spec import Index
 from houndsight.verbs import predict as predicting
@@ -39,7 +39,7 @@ def demo(*, workspace: Place = None, json: Json = False) -> int:
     tell(f"2. Training: a small network from random weights; the same as\n     {_typed(data, name)}")
     sys.stdout.flush()
     job = training.train(data, name=name, workspace=workspace, wait=False, **SETTINGS)
-    interrupted = follow_or_stop(job)
+    interrupted = follow(job)
     training.raise_failure(job, fresh=True)
     if interrupted or job.state != "COMPLETED":
         return 1

@@ -60,7 +60,7 @@ class Bar:
         )
 
 
-def follow(job: Job, stream: TextIO) -> None:
+def show(job: Job, stream: TextIO) -> None:
     """Pass on the job's log and show its progress until it has ended."""
     with Bar(stream) as bar:
         for event in job.follow():
@@ -70,10 +70,10 @@ def follow(job: Job, stream: TextIO) -> None:
                 bar.show(event)
 
 
-def follow_or_stop(job: Job) -> bool:
+def follow(job: Job) -> bool:
     """Follow the job; Ctrl-C stops it cleanly and says how to go on. True where that happened."""
     try:
-        follow(job, sys.stderr)
+        show(job, sys.stderr)
     except KeyboardInterrupt:
         note(f"\nStopping {job.name}: it writes a checkpoint first. Ctrl-C again leaves it to itself.")
         try:

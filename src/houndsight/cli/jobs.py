@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.follow import follow as following
+from houndsight.cli.follow import show
 from houndsight.cli.output import document, duration, note, percent, say, table
 from houndsight.verbs import job as verbs
 from houndsight.verbs import report as reporting
@@ -56,10 +56,10 @@ def logs(
     found = verbs.open_job(job, workspace=workspace)
     if json:
         if follow:
-            following(found, sys.stderr)
+            show(found, sys.stderr)
         document({"job": found.name, "state": found.state, "lines": found.logs().splitlines()})
     elif follow:
-        following(found, sys.stdout)
+        show(found, sys.stdout)
     else:
         sys.stdout.write(found.logs())
 

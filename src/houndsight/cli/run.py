@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from houndsight.cli.finish import finish, heading, results
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.follow import follow
-from houndsight.cli.output import document, duration, failed, note, say, table
+from houndsight.cli.output import note, say, table
 from houndsight.contract.outcome import ScriptOutcome
-from houndsight.errors import RequestError, SpecError
+from houndsight.errors import SpecError
 from houndsight.verbs import run as verbs
 from houndsight.verbs.job import Job
-from houndsight.verbs.train import raise_failure
 
 Pairs = list[str] | None
 
@@ -60,7 +59,7 @@ def run(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         wait=False,
     )
-    return _finish(job, detach=detach, json=json)
+    return finish(job, detach=detach, json=json, summary=_summary, documented=_document, where=_where)
 
 
 def _pairs(flag: str, given: Pairs) -> dict[str, str]:
@@ -92,31 +91,6 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)  # NaN and Infinity are no JSON: the script gets the word
 
 
-def _finish(job: Job, *, detach: bool, json: bool) -> int:
-    """Follow the job unless it is to run alone, then print what came of it; returns the exit code."""
-    note(f"Job {job.name} in {job.folder}")
-    if detach:
-        if json:
-            document(_document(job))
-        else:
-            say(f"{job.name} runs on its own. Follow it with: houndsight logs {job.name} -f")
-        return 0
-    interrupted = follow(job)
-    error = job.error
-    if isinstance(error, RequestError):
-        raise_failure(job, fresh=True)
-    if json:
-        document(_document(job))
-    elif error is not None:
-        _where(job)
-        failed(error, as_json=False)
-    elif not interrupted:
-        _summary(job)
-    if error is not None:
-        return error.exit_code
-    return 0 if job.state == "COMPLETED" else 1
-
-
 def _outcome(job: Job) -> ScriptOutcome | None:
     return ScriptOutcome.read(job.files.script) if job.files.script.is_file() else None
 
@@ -140,9 +114,7 @@ def _where(job: Job) -> None:
 
 def _summary(job: Job) -> None:
     """Write what the metrics came to, where the model lies, and what to type next."""
-    status = job.status
-    took = duration(status.ended - status.started if status.ended and status.started else None)
-    say(f"{job.name}: {status.state} after {took}")
+    heading(job)
     outcome = _outcome(job)
     if outcome is not None and outcome.metrics:
         rows = [
@@ -150,9 +122,7 @@ def _summary(job: Job) -> None:
             for name, metric in outcome.metrics.items()
         ]
         table(rows, ("  metric", "last", "lowest", "highest", "numbers"))
-    for label, path in (("model ", job.model), ("report", job.report)):
-        if path is not None:
-            say(f"  {label} {path}")
+    results(job)
     say(f"Next: houndsight report {job.name}   or   houndsight logs {job.name}")
 
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from houndsight.cli.finish import finish, heading, results
 from houndsight.cli.flags import Json, Place
-from houndsight.cli.follow import follow_or_stop
-from houndsight.cli.output import document, duration, failed, note, percent, say
+from houndsight.cli.output import percent, say
 from houndsight.cli.settings import Settings, as_settings
-from houndsight.errors import RequestError, SpecError
+from houndsight.errors import SpecError
 from houndsight.verbs import train as verbs
 from houndsight.verbs.job import Job
 
@@ -43,48 +43,20 @@ def train(
         raise SpecError("No data was given.", "Type `houndsight train FOLDER`, or `houndsight train --resume JOB`.")
     else:
         job = verbs.train(data, name=name, workspace=workspace, wait=False, **as_settings(settings))
-    return finish(job, fresh=resume is None, detach=detach, json=json)
+    return finish(job, fresh=resume is None, detach=detach, json=json, summary=_summary)
 
 
-def finish(job: Job, *, fresh: bool, detach: bool, json: bool) -> int:
-    """Follow the job unless it is to run alone, then print what came of it; returns the exit code."""
-    note(f"{'Job' if fresh else 'Going on with job'} {job.name} in {job.folder}")
-    if detach:
-        if json:
-            document(job.document())
-        else:
-            say(f"{job.name} runs on its own. Follow it with: houndsight logs {job.name} -f")
-        return 0
-    interrupted = follow_or_stop(job)
-    error = job.error
-    if isinstance(error, RequestError) and fresh:
-        verbs.raise_failure(job, fresh=True)
-    if json:
-        document(job.document())
-    elif error is not None:
-        failed(error, as_json=False)
-    elif not interrupted:
-        summary(job)
-    if error is not None:
-        return error.exit_code
-    return 0 if job.state == "COMPLETED" else 1
-
-
-def summary(job: Job) -> None:
+def _summary(job: Job) -> None:
     """Write how good the model is, where it lies, and what to type next."""
-    status = job.status
-    took = duration(status.ended - status.started if status.ended and status.started else None)
-    say(f"{job.name}: {status.state} after {took}")
+    heading(job)
     for split, measures in job.metrics.items():
         top1 = measures["top1"]
         say(
             f"  {split} accuracy {percent(top1.value)} (95 % interval {percent(top1.low)} to {percent(top1.high)}, "
             f"{top1.n} images)"
         )
-    for label, path in (("model ", job.model), ("report", job.report)):
-        if path is not None:
-            say(f"  {label} {path}")
-    if status.state == "COMPLETED":
+    results(job)
+    if job.state == "COMPLETED":
         say(f"Next: houndsight predict {job.name} IMAGE...   or   houndsight report {job.name}")
     else:
         say(f"Go on with: houndsight train --resume {job.name}")

@@ -51,9 +51,9 @@ def _predict_batch(predictor: "Predictor", paths: list[Path], top: int) -> list[
             entry["error"] = error.document()
         entries.append(entry)
     if decoded:
-        encoded = predictor.encode(predictor.predict(np.stack(decoded)), top)
-        for entry, predictions in zip(places, encoded, strict=True):
-            entry["predictions"] = predictions
+        rows = predictor.predict(np.stack(decoded))
+        for entry, row in zip(places, rows, strict=True):
+            entry["predictions"] = predictor.encode(row, top)
     return entries
 
 

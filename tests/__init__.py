@@ -1,0 +1,1 @@
+"""The tests: one folder a sub-package, and the rules of the house."""
