@@ -1,4 +1,4 @@
-"""Makes whole, realistic job folders from seeded numbers and scikit-learn's handwritten digits, without any training."""
+"""Makes whole, realistic job folders from seeded numbers and handwritten digits, without any training."""
 
 import io
 import json
@@ -37,7 +37,7 @@ DATA = "/data/digits"
 
 
 def wilson(hits: int, n: int) -> Measure:
-    """Share with its 95 % interval after Wilson (1927); written out again so that the pages do not rest on `metrics`."""
+    """Share with its 95 % interval after Wilson (1927); written again so that pages do not rest on `metrics`."""
     z, p = 1.959964, hits / n
     middle, half = (p + z * z / (2 * n)), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Measure(value=p, low=(middle - half) / (1 + z * z / n), high=(middle + half) / (1 + z * z / n), n=n)
@@ -89,7 +89,11 @@ def write_index(job: JobFolder, classes: Sequence[str], per_class: int) -> None:
     splits: dict[SplitName, Split] = {}
     counts: dict[SplitName, int] = {"train": 8 * per_class, "valid": per_class, "test": per_class}
     for split, usual in counts.items():
-        labels = [i for i in range(len(classes)) for _ in range(usual - (i * 7 % max(1, usual // 2) if split == "train" else 0))]
+        labels = [
+            i
+            for i in range(len(classes))
+            for _ in range(usual - (i * 7 % max(1, usual // 2) if split == "train" else 0))
+        ]
         paths = tuple(f"{split}/{classes[label]}/{n:05d}.png" for n, label in enumerate(labels))
         splits[split] = Split(paths=paths, labels=tuple(labels), sizes=tuple(900 + n % 37 for n in range(len(paths))))
     rejects = (
@@ -114,8 +118,8 @@ def write_records(job: JobFolder, rng: np.random.Generator, steps: int, *, spans
     with RecordWriter(job.records) as records:
         records.add_span("scan", START, 0.6, 0)
         records.add_span("decode", START + 0.6, 0.85, 0)
-        for step in range(1, steps + 1):
-            done = step / steps
+        for step in range(steps):
+            done = (step + 1) / steps
             loss = 0.12 + 2.2 * math.exp(-6 * done) + 0.11 * math.exp(-done) * rng.standard_normal()
             rate = 0.003 * min(1.0, done / 0.05) * (0.5 + 0.5 * math.cos(math.pi * done))
             records.scalar("loss", abs(loss), step=step)
@@ -126,7 +130,7 @@ def write_records(job: JobFolder, rng: np.random.Generator, steps: int, *, spans
                     records.add_span(kind, clock, seconds, step)
                     clock += seconds
                 clock += 0.001
-            if step % epoch == 0 or step == steps:
+            if (step + 1) % epoch == 0 or step == steps - 1:
                 records.scalar("accuracy", 0.995 - 0.6 * math.exp(-5 * done), step=step)
                 valid = 0.2 + 2.0 * math.exp(-5.5 * done) + 0.05 * max(0.0, done - 0.6)
                 records.scalar("loss", valid, step=step, mode="valid")
@@ -154,7 +158,7 @@ def write_findings(job: JobFolder) -> None:
         Finding(source="debugger", rule=rule, status="NoIssuesFound", severity="info", message="Nothing unusual.")
         for rule in ("vanishing_gradient", "exploding_tensor", "dead_relu", "overfit")
     ]
-    write_json(job.findings, [each.model_dump() for each in rules])
+    write_json(job.findings, {"findings": [each.model_dump() for each in rules]})
 
 
 def write_evaluation(
@@ -207,13 +211,13 @@ def _bins(over: float) -> tuple[ReliabilityBin, ...]:
     for n in range(3, 10):
         sure = n / 10 + 0.06
         accuracy = sure - over * (1.1 - n / 10) * 2 + 0.015 * (-1) ** n
-        bins.append(
-            ReliabilityBin(low=n / 10, high=(n + 1) / 10, confidence=sure, accuracy=accuracy, count=4 + n**2)
-        )
+        bins.append(ReliabilityBin(low=n / 10, high=(n + 1) / 10, confidence=sure, accuracy=accuracy, count=4 + n**2))
     return tuple(bins)
 
 
-def _mistakes(job: JobFolder, split: str, classes: Sequence[str], worst: Sequence[tuple[int, int]]) -> tuple[Mistake, ...]:
+def _mistakes(
+    job: JobFolder, split: str, classes: Sequence[str], worst: Sequence[tuple[int, int]]
+) -> tuple[Mistake, ...]:
     digits = load_digits()
     folder = job.evaluation / "thumbnails"
     folder.mkdir(parents=True, exist_ok=True)

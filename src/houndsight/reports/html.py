@@ -9,14 +9,17 @@ import hashlib
 import json
 import re
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from houndsight.reports import charts, words
-from houndsight.reports.page import Mistake, Page, Result
+from houndsight.reports import charts, course, words
+from houndsight.reports.chart import Chart
+from houndsight.reports.page import Page, Result
+from houndsight.spec import Measure, Mistake
 from houndsight.workspace import JobFolder, Workspace, atomic_write
 
 PICTURES = 700_000
@@ -39,46 +42,52 @@ def render(page: Page, job: JobFolder) -> str:
     bundle = _bundle(_bundle_cache(job))
     script = _text("page.js")
     main = page.results[0] if page.results else None
-    drawn = _charts(page, main)
-    return _environment().get_template("page.html").render(
-        page=page,
-        main=main,
-        charts=drawn,
-        curve_charts=[each for each in drawn.values() if each.id.startswith("curve-")],
-        chart_data=_script_json({each.id: {"spec": each.spec, "zoom": each.zoom} for each in drawn.values()}),
-        metrics=_metric_rows(page.results),
-        colours=charts.kind_colours(page.time) if page.time else {},
-        pictures=_pictures(main.mistakes, job.evaluation) if main else {},
-        taken_for=_taken_for(main) if main else {},
-        sections=_sections(page, main, drawn),
-        train_counts={each.name: each.counts.get("train", 0) for each in page.data.classes} if page.data else {},
-        style=Markup(_text("style.css")),  # noqa: S704 - our own file
-        bundle=Markup(bundle),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        policy=_policy(bundle, script) if drawn else _policy(script),
+    metrics, floor = _metric_rows(page.results)
+    drawn = charts.draw(page)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            main=main,
+            charts=drawn,
+            curve_charts=[each for each in drawn.values() if each.id.startswith("curve-")],
+            chart_data=_script_json({each.id: {"spec": each.spec, "zoom": each.zoom} for each in drawn.values()}),
+            metrics=metrics,
+            floor=floor,
+            colours=course.kind_colours(page.time) if page.time else {},
+            pictures=_pictures(main.mistakes, job.evaluation) if main else {},
+            taken_for=_taken_for(main) if main else {},
+            sections=_sections(page, main, drawn),
+            train_counts={each.name: each.counts.get("train", 0) for each in page.data.classes} if page.data else {},
+            style=Markup(_text("style.css")),  # noqa: S704 - our own file
+            bundle=Markup(bundle),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            policy=_policy(bundle, script) if drawn else _policy(script),
+        )
     )
 
 
-def _sections(page: Page, main: Result | None, drawn: dict[str, charts.Chart]) -> list[tuple[str, str]]:
+def _sections(page: Page, main: Result | None, drawn: dict[str, Chart]) -> list[tuple[str, str]]:
     """(id, title) of the sections that the page has, in its order."""
     there = {
         "failure": ("Failure", page.failure is not None),
         "findings": ("Findings", bool(page.findings)),
+        "data": ("Data", page.data is not None),
+        "curves": ("Curves", bool(page.curves)),
+        "time": ("Time", page.time is not None),
         "results": ("Results", main is not None),
         "confusion-section": ("Confusion", main is not None),
         "mistakes": ("Mistakes", main is not None and bool(main.mistakes)),
         "classes": ("Classes", main is not None and bool(main.per_class)),
         "calibration": ("Calibration", "reliability" in drawn),
-        "curves": ("Curves", bool(page.curves)),
-        "time": ("Time", page.time is not None),
-        "data": ("Data", page.data is not None),
         "run": ("Run", page.run is not None),
     }
     return [(name, title) for name, (title, present) in there.items() if present]
 
 
 def _taken_for(result: Result) -> dict[str, str]:
-    """class -> what its images were most often taken for, and how often."""
+    """Of each class, what its images were most often taken for, and how often."""
     found: dict[str, str] = {}
     for cell in sorted(result.cells, key=lambda each: -each.count):
         name = result.classes[cell.label]
@@ -87,52 +96,38 @@ def _taken_for(result: Result) -> dict[str, str]:
     return found
 
 
-def _charts(page: Page, main: Result | None) -> dict[str, charts.Chart]:
-    drawn: list[charts.Chart | None] = [*charts.curve_charts(page.curves)]
-    if page.time is not None:
-        drawn.append(charts.timeline(page.time))
-    if main is not None:
-        drawn += [charts.confusion(main), charts.reliability(main)]
-    return {each.id: each for each in drawn if each is not None}
-
-
-def _metric_rows(results: tuple[Result, ...]) -> list[dict[str, Any]]:
-    """One row a metric and split; shares get a whisker on one common axis from `floor` to 1."""
-    lows = [
-        measure.low
-        for result in results
-        for name, measure in result.metrics.items()
-        if name in METRICS and name not in {"loss", "ece", "ece_uncalibrated"} and 0 <= measure.low <= 1
-    ]
-    floor = min(0.9, int(10 * min(lows, default=0.0)) / 10)
+def _metric_rows(results: tuple[Result, ...]) -> tuple[list[dict[str, Any]], float]:
+    """One row a metric with the numbers of every split, and the left end of the axis that shares are shown on."""
+    counted = ("top1", "top5", "balanced_accuracy", "macro_f1")
+    main = [measure for name, measure in (results[0].metrics if results else {}).items() if name in counted]
+    floor = min(0.9, max(0, int(10 * min((each.low for each in main), default=0.0))) / 10)
     rows = []
     for name, (title, meaning) in METRICS.items():
-        for result in results:
-            measure = result.metrics.get(name)
-            if measure is None:
-                continue
-            share = name != "loss"
-            whisker = share and not name.startswith("ece")
-            place = [max(0.0, min(1.0, (v - floor) / (1 - floor))) for v in (measure.low, measure.value, measure.high)]
-            rows.append(
-                {
-                    "name": name,
-                    "title": title,
-                    "meaning": meaning,
-                    "split": result.split,
-                    "value": words.percent(measure.value) if share else words.number(measure.value),
-                    "low": words.percent(measure.low) if share else words.number(measure.low),
-                    "high": words.percent(measure.high) if share else words.number(measure.high),
-                    "whisker": [round(100 * each, 2) for each in place] if whisker else None,
-                    "n": measure.n,
-                    "floor": words.percent(floor, 0),
-                }
-            )
-    return rows
+        splits = {each.split: _measured(each.metrics[name], name) for each in results if name in each.metrics}
+        if not splits:
+            continue
+        first = results[0].metrics.get(name) if name in counted else None
+        whisker = _whisker(first, floor) if first else None
+        rows.append({"name": name, "title": title, "meaning": meaning, "splits": splits, "whisker": whisker})
+    return rows, floor
+
+
+def _measured(measure: Measure, name: str) -> dict[str, str]:
+    say = words.number if name == "loss" else words.percent
+    return {"value": say(measure.value), "low": say(measure.low), "high": say(measure.high)}
+
+
+def _whisker(measure: Measure, floor: float) -> dict[str, float]:
+    """left, width and value in percent of an axis from `floor` to 1."""
+    low, value, high = (
+        round(100 * max(0.0, min(1.0, (each - floor) / (1 - floor))), 2)
+        for each in (measure.low, measure.value, measure.high)
+    )
+    return {"left": low, "width": round(high - low, 2), "value": value}
 
 
 def _pictures(mistakes: tuple[Mistake, ...], folder: Path) -> dict[str, str]:
-    """thumbnail -> data URI, worst mistakes first until the page has enough bytes of them.
+    """The data URI of each thumbnail, worst mistakes first until the page has enough bytes of them.
 
     Only JPEG files inside the evaluation folder are taken.
     """
@@ -159,7 +154,14 @@ def _script_json(document: Any) -> Markup:
 
 def _policy(*scripts: str) -> str:
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}; base-uri 'none'; form-action 'none'"
+    rules = (
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return "; ".join([*rules, f"script-src {hashes}"])
 
 
 @cache
@@ -183,16 +185,16 @@ def _environment() -> Environment:
         "duration": words.duration,
         "size": words.size,
         "plain": _plain,
+        "whisker": _whisker,
     }
-    environment.globals["plural"] = words.plural
+    environment.globals |= {"plural": words.plural, "splits": words.SPLITS}
     return environment
 
 
 def _plain(value: Any) -> str:
     """A setting's value as one would type it."""
-    if value is None or value == () or value == []:
-        return "–"
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return "–" if value is None or not text else text
 
 
 def _bundle_cache(job: JobFolder) -> Path | None:
@@ -207,11 +209,15 @@ def _bundle(folder: Path | None) -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, 0.9 MB; making it takes 1.3 s, reading it 2 ms."""
     import vl_convert
 
-    version = re.sub(r"[^0-9A-Za-z.]", "", vl_convert.__version__)
-    kept = folder / f"vega-{version}.js" if folder else None
+    release = re.sub(r"[^0-9A-Za-z.]", "", version("vl-convert-python"))
+    kept = folder / f"vega-{release}.js" if folder else None
     if kept is not None and kept.is_file():
         return kept.read_text(encoding="utf-8")
-    text = str(vl_convert.javascript_bundle()).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    text = (
+        str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+        .replace("</script", "<\\/script")
+        .replace("<!--", "<\\!--")
+    )
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(kept) as file:

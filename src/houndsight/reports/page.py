@@ -1,4 +1,4 @@
-"""What a report says, as frozen data: gathered by `summary`, drawn by `charts` and `html`, written out as report.json."""
+"""What a report says, as frozen data: gathered by `summary`, drawn by `charts` and `html`, its twin is report.json."""
 
 from typing import Any, Literal
 
@@ -108,7 +108,8 @@ class Curve(Frozen):
     last: float | None
     """Last finite value."""
     best: float | None
-    """Smallest, or for an accuracy largest, finite value; None for values that are neither good nor bad."""
+    """Smallest, or for an accuracy largest, finite value. None in training, where the best of single
+    batches is luck, and for values that are neither good nor bad."""
     best_step: int | None
     """Where that was."""
     nonfinite: int

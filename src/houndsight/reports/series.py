@@ -34,8 +34,8 @@ LABELS = {
     "scan": "Listing files",
     "decode": "Decoding images",
     "features": "Computing features",
-    "train": "Training, other",
-    "fit": "Training, other",
+    "train": "Training",
+    "fit": "The loop itself",
     "step": "Step, other",
     "epoch": "Epoch, other",
     "calibrate": "Calibration",
@@ -81,7 +81,7 @@ def _curve(name: str, mode: str, values: dict[int, float]) -> Curve:
     steps = sorted(values)
     finite = [step for step in steps if math.isfinite(values[step])]
     broken = [step for step in steps if not math.isfinite(values[step])]
-    best = _best(name, finite, values)
+    best = _best(name, finite, values) if mode != "train" else None
     return Curve(
         name=name,
         mode=mode,

@@ -205,7 +205,7 @@ def _run(
     if not raw:
         return None
     card = _read(job.model / "model.json", ModelCard, notes)
-    facts = {}
+    facts: dict[str, str] = {}
     if card is not None:
         facts |= {"weights": card.weights_source or "–", "licence of the weights": card.weights_licence}
         side = card.preprocess.image_size

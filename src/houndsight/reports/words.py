@@ -10,6 +10,12 @@ from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, Status
 THIN = "\u202f"
 """Narrow no-break space: between a number and its unit, and between thousands."""
 
+SPLITS = {"train": "training", "valid": "validation", "test": "test"}
+"""The splits, and modes of scalars, in words."""
+
+NETWORK = frozenset({"forward", "backward", "optimizer"})
+"""The kinds of time that only another network or machine would change."""
+
 
 def percent(value: float | None, digits: int = 1) -> str:
     """0.944 as `94.4 %`; a dash where there is no number."""
@@ -87,25 +93,25 @@ def _trained(
     curves: Sequence[Curve],
     time: TimeUse | None,
 ) -> str:
+    """Who learned what from how much, and how far it came, in one sentence."""
     state = status.state if status else None
-    subject = network(spec) if spec else "A script"
-    verb = {"COMPLETED": "learned", "RUNNING": "is learning", "STOPPING": "is learning", None: "was to learn"}.get(
-        state, "began to learn" if curves else "was to learn"
-    )
+    steps = max((each.points[-1].step + 1 for each in curves if each.points and each.mode == "train"), default=0)
     if spec is None:
-        verb = {"learned": "ran", "is learning": "is running"}.get(verb, "was run")
-        sentence = f"{subject} {verb}"
-    elif data is None:
-        sentence = f"{subject} {verb} the classes of {spec.data}"
+        verb = {"COMPLETED": "ran", "RUNNING": "is running", "STOPPING": "is stopping"}.get(state or "", "was run")
+        sentence = f"A script {verb}"
     else:
-        sentence = f"{subject} {verb} {plural(len(data.classes), 'class', 'classes')} from {plural(data.images.get('train', 0), 'image')}"
+        usual = "began to learn" if steps else "was to learn"
+        verb = {"COMPLETED": "learned", "RUNNING": "is learning", "STOPPING": "is learning"}.get(state or "", usual)
+        what = f"the classes of {spec.data}"
+        if data is not None:
+            images = plural(data.images.get("train", 0), "image")
+            what = f"{plural(len(data.classes), 'class', 'classes')} from {images}"
+        sentence = f"{network(spec)} {verb} {what}"
     seconds = status.ended - status.started if status and status.started and status.ended else time and time.wall
-    steps = max((each.points[-1].step for each in curves if each.points and each.mode == "train"), default=0)
-    extent = [plural(steps, "step")] if steps else []
+    extent = [plural(steps, "step")] * bool(steps)
     extent += [f"in {duration(seconds)}"] if seconds else []
-    if state not in FINAL_STATES and extent:
-        extent.append("so far")
-    return f"{sentence}: {' '.join(extent)}." if steps else f"{' '.join([sentence, *extent])}."
+    extent += ["so far"] if extent and state not in FINAL_STATES else []
+    return f"{sentence}{':' if steps else ''} {' '.join(extent)}".strip() + "."
 
 
 def network(spec: ClassifierSpec) -> str:
@@ -121,9 +127,11 @@ def _good(status: Status | None, results: Sequence[Result], curves: Sequence[Cur
         top1 = result.metrics.get("top1")
         if top1 is None or not math.isfinite(top1.value):
             continue
-        detail = f"of {plural(top1.n, result.split + ' image')} recognised. 95{THIN}% interval {percent(top1.low)} to {percent(top1.high)}"
-        chance = f"; guessing would reach {percent(1 / len(result.classes), 1)}." if result.classes else "."
-        return Verdict(tone="good", headline=percent(top1.value), detail=detail + chance)
+        images = plural(top1.n, f"{SPLITS.get(result.split, result.split)} image")
+        interval = f"95{THIN}% interval {percent(top1.low)} to {percent(top1.high)}"
+        chance = f"; guessing would reach {percent(1 / len(result.classes))}" if result.classes else ""
+        detail = f"of {images} recognised. {interval}{chance}."
+        return Verdict(tone="good", headline=percent(top1.value), detail=detail)
     best = next((c for c in curves if c.name == "accuracy" and c.mode != "train" and c.best is not None), None)
     if best is not None:
         detail = f"best validation accuracy so far, at step {count(best.best_step or 0)}; no test result yet."
@@ -164,16 +172,21 @@ def _healthy(
 
 
 def _speed(time: TimeUse | None) -> Verdict:
+    """The largest part of the time, the network's own arithmetic taken together, and what could be won at most."""
     if time is None:
         return Verdict(tone="quiet", headline="Not measured", detail="No time spans were recorded.")
-    first, *others = time.shares
-    gain = f"; without it the run would have been {1 / (1 - first.share):.1f}x as fast" if first.share < 0.95 else ""
-    second = f" Next: {others[0].label.lower()}, {percent(others[0].share, 0)}." if others else ""
-    return Verdict(
-        tone="quiet",
-        headline=first.label,
-        detail=f"took {percent(first.share, 0)} of {duration(time.wall)}{gain}.{second}",
-    )
+    network = sum(each.share for each in time.shares if each.kind in NETWORK)
+    avoidable = [each for each in time.shares if each.kind not in NETWORK]
+    if not avoidable or network >= avoidable[0].share:
+        headline, share = "The network itself", network
+    else:
+        headline, share = avoidable[0].label, avoidable[0].share
+    detail = f"{percent(share, 0)} of {duration(time.wall)}."
+    if avoidable and avoidable[0].share >= 0.05:
+        most = avoidable[0]
+        what = "Without it" if most.label == headline else f"Without “{most.label.lower()}” ({percent(most.share, 0)})"
+        detail += f" {what} the run would be {1 / (1 - min(most.share, 0.99)):.2g} times as fast."
+    return Verdict(tone="quiet", headline=headline, detail=detail)
 
 
 def _next(name: str, status: Status | None, spec: ClassifierSpec | None, evaluated: bool) -> tuple[Command, ...]:

@@ -1,4 +1,4 @@
-// What the page can do beyond being read: charts as they come into view, zoom, sorting, copying. No network.
+// What the page can do beyond being read: charts, zoom, sorting, copying. No network.
 (() => {
   "use strict";
   const holder = document.getElementById("chart-data");
@@ -57,6 +57,7 @@
       view.addSignalListener("zoom_" + field, () => { if (field === "step") share(id); });
     });
     const tools = plot.closest("figure").querySelector(".zoom");
+    if (!tools) return;
     tools.hidden = false;
     tools.addEventListener("click", (event) => {
       const way = event.target.dataset.zoom;
@@ -65,16 +66,21 @@
   };
 
   const plots = [...document.querySelectorAll("[data-chart]")];
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
-    }
-  }, { rootMargin: "600px" });
-  plots.forEach((plot) => seen.observe(plot));
+  const drawAll = async () => {
+    for (const plot of plots) await draw(plot);
+  };
+  drawAll();
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((each) => { each.open = true; });
-    plots.filter((plot) => !views.has(plot.dataset.chart)).forEach(draw);
   });
+
+  // A box that scrolls must be reachable by keyboard; one that does not is no stop on the way.
+  const boxes = [...document.querySelectorAll(".table:not(.tall), .command code")];
+  const reach = () => boxes.forEach((box) => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; else box.removeAttribute("tabindex");
+  });
+  reach();
+  window.addEventListener("resize", reach);
 
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
