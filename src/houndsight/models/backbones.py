@@ -110,7 +110,7 @@ class Backbone:
         sizes = sorted({each.preprocess.image_size for each in self.published} | {self.usual.image_size})
         usual = " or ".join(str(size) for size in sizes)
         return ModelError(
-            f"'{self.name}' cannot work on images of {image_size} x {image_size} pixels: {reason[:200]}",
+            f"'{self.name}' cannot work on images of {image_size} x {image_size} pixels: {reason[:200].rstrip('.')}.",
             f"Its own size is {usual}: leave --image-size out.",
         )
 

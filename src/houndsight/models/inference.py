@@ -159,7 +159,8 @@ def fit_to(image: np.ndarray, preprocess: dict[str, Any]) -> np.ndarray:
     A picture more than four times as long as wide is first cut to its centre 4:1.
     """
     side, shorter = preprocess["resize"], min(image.shape[:2])
-    image = _centre(image, min(image.shape[0], 4 * shorter), min(image.shape[1], 4 * shorter))
+    top, left = (max(0, (length - 4 * shorter) // 2) for length in image.shape[:2])
+    image = image[top : top + 4 * shorter, left : left + 4 * shorter]
     height, width = (side * length // shorter for length in image.shape[:2])
     if (height, width) != image.shape[:2]:
         pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1).unsqueeze(0)

@@ -4,6 +4,7 @@
 cache, where timm looks. Training never downloads; `fetch` does.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -11,10 +12,14 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from houndsight.errors import ModelError
-from houndsight.models.backbones import Backbone, Published, resolve
 from houndsight.workspace import Progress, atomic_write, friendly_disk_errors
+
+if TYPE_CHECKING:  # to list the cache needs no torch
+    from houndsight.models.backbones import Backbone, Published
+    from houndsight.models.loading import State
 
 log = logging.getLogger("houndsight")
 
@@ -40,7 +45,13 @@ class Found:
     """Weights of a backbone that are in the cache."""
 
     path: Path
-    published: Published
+    published: "Published"
+
+
+def _to_bytes(state: "State") -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.contiguous().clone() for name, tensor in state.items()})
 
 
 def cache_folder() -> Path:
@@ -54,10 +65,6 @@ def _timm_cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
-
-
-def _timm_folder(published: Published) -> Path:
-    return _timm_cache() / f"models--{published.repo.replace('/', '--')}"
 
 
 def list_weights() -> list[WeightsFile]:
@@ -78,10 +85,12 @@ def list_weights() -> list[WeightsFile]:
 
 def find(name: str) -> Found:
     """The published weights of a backbone in the cache; where there are none, `ModelError` names the ways out."""
+    from houndsight.models.backbones import resolve
+
     return find_for(resolve(name))
 
 
-def find_for(backbone: Backbone) -> Found:
+def find_for(backbone: "Backbone") -> Found:
     """As `find`, for a backbone that is resolved already."""
     allowed = permitted(backbone)
     for published in allowed:
@@ -96,7 +105,7 @@ def find_for(backbone: Backbone) -> Found:
     )
 
 
-def permitted(backbone: Backbone) -> tuple[Published, ...]:
+def permitted(backbone: "Backbone") -> "tuple[Published, ...]":
     """The published weights that may be used: what was named in full, else what permits ordinary use.
 
     Raises `ModelError` where nothing is published, and where the licence of all of it forbids ordinary use.
@@ -118,7 +127,7 @@ def permitted(backbone: Backbone) -> tuple[Published, ...]:
     return allowed
 
 
-def _cached(published: Published) -> Path | None:
+def _cached(published: "Published") -> Path | None:
     path = cache_folder() / published.file
     if path.is_file():
         return path
@@ -142,8 +151,8 @@ def add(file: str | Path, name: str) -> Path:
     for; `NAME.IMAGENET1K_V2` means the second. timm finds the file under its own name as well.
     """
     import torch
-    from safetensors.torch import save
 
+    from houndsight.models.backbones import resolve
     from houndsight.models.loading import load_into, read_state
 
     path = Path(file).expanduser()
@@ -157,35 +166,34 @@ def add(file: str | Path, name: str) -> Path:
     load_into(backbone.create(size, 0), backbone, state, image_size=size, seed=0, where=str(path))
     published = next((each for each in backbone.published if each.tag == "IMAGENET1K_V1"), backbone.published[0])
     target = cache_folder() / published.file
-    whole = {key: tensor.contiguous() for key, tensor in state.items()}
     with friendly_disk_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as out:
             if target.suffix == ".safetensors":
-                out.write(save(whole))
+                out.write(_to_bytes(state))
             else:
-                torch.save(whole, out)
-        if published.repo:
-            _share_with_timm(published, save(whole))
+                torch.save(state, out)
+    if published.repo:
+        _share_with_timm(published, state)
     log.info("Took %s into the cache as the weights of %s: %s.", path, backbone.name, target)
     return target
 
 
-def _share_with_timm(published: Published, content: bytes) -> None:
-    """Lay the file into the Hugging Face cache too, as a snapshot of its own, unless one is there."""
-    import hashlib
-
-    folder = _timm_folder(published)
+def _share_with_timm(published: "Published", state: "State") -> None:
+    """Lay the tensors into the Hugging Face cache too, as a snapshot of its own, unless one is there."""
+    folder = _timm_cache() / f"models--{published.repo.replace('/', '--')}"
     if (folder / "refs" / "main").exists():
         return
+    content = _to_bytes(state)
     revision = hashlib.sha256(content).hexdigest()[:40]
     snapshot = folder / "snapshots" / revision
-    snapshot.mkdir(parents=True, exist_ok=True)
-    (folder / "refs").mkdir(exist_ok=True)
-    with atomic_write(snapshot / published.repo_file) as out:
-        out.write(content)
-    with atomic_write(folder / "refs" / "main", "w") as out:
-        out.write(revision)
+    with friendly_disk_errors(folder):
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (folder / "refs").mkdir(exist_ok=True)
+        with atomic_write(snapshot / published.repo_file) as out:
+            out.write(content)
+        with atomic_write(folder / "refs" / "main", "w") as out:
+            out.write(revision)
 
 
 # --------------------------------------------------------------------------------------------- fetch
@@ -196,20 +204,32 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
 
     Gives up after 20 s without a byte. A file whose name carries its hash appears only when the hash is right.
     """
+    from houndsight.models.backbones import resolve
+    from houndsight.models.loading import read_state
+
     backbone = resolve(name)
     published = permitted(backbone)[0]
     path = _cached(published)
     if path is not None:
         return path
+    target = cache_folder() / published.file
+    download(_address(published), target, backbone.name, progress)
+    if published.repo:
+        _share_with_timm(published, read_state(target))
+    return target
+
+
+def _address(published: "Published") -> str:
+    # The Hub's own client tries five times, 36 s in all, before it says that there is no network.
     if published.url:
-        return download(published.url, cache_folder() / published.file, backbone.name, progress)
-    return _fetch_from_hub(published, backbone.name)
+        return published.url
+    from huggingface_hub import hf_hub_url
+
+    return str(hf_hub_url(published.repo, published.repo_file))
 
 
 def download(url: str, target: Path, name: str, progress: Progress | None = None) -> Path:
     """Fetch one address into `target`, whole or not at all; checks the hash in the file name where there is one."""
-    import hashlib
-
     digest = hashlib.sha256()
     try:
         answer = urllib.request.urlopen(url, timeout=TIMEOUT)  # noqa: S310 - addresses come from the libraries' tables
@@ -245,16 +265,6 @@ def _read(answer: "urllib.request._UrlopenRet", name: str, url: str) -> bytes:
     except (OSError, ValueError) as error:
         raise _unreachable(name, url, error) from error
     return block
-
-
-def _fetch_from_hub(published: Published, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(hf_hub_download(published.repo, published.repo_file, etag_timeout=TIMEOUT))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise _unreachable(name, f"{published.repo}/{published.repo_file}", error) from error
 
 
 def _unreachable(name: str, url: str, error: Exception) -> ModelError:
