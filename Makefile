@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: demo test check docs bench format constraints
+.PHONY: demo test check docs bench build format constraints
 
 demo: $(STAMP)           ## the whole way on real images, on this machine, under two minutes
 	$(BIN)/houndsight demo
@@ -26,13 +26,17 @@ docs: $(STAMP)           ## rebuild what the documentation shows of the code
 bench: $(STAMP)          ## side-by-side ratios; see benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-constraints:             ## resolve the pins again, to the newest releases
+build: $(STAMP)          ## the wheel and the source archive, in dist/
+	$(BIN)/uv build --quiet
+
+constraints: $(STAMP)    ## resolve the pins again, to the newest releases
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	    --all-extras --group dev --upgrade pyproject.toml -o constraints.txt
 
+# A half-made .venv has no stamp and is made again from nothing.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Houndsight needs Python 3.11 or newer; try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Houndsight needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[s3,tables]' --group dev
-	touch $(STAMP)
+	@touch $(STAMP)

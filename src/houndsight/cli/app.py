@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownCommandError
@@ -27,26 +26,35 @@ WEIGHTS = {
     "add": ("weights:add", "Add a file of weights."),
     "fetch": ("weights:fetch", "Download published weights."),
 }
+DEFAULTS = Parameter(negative=(), show_default=False)
+"""No `--no-json`, no `[default: False]`."""
 USAGE = {"evaluate": "Usage: houndsight evaluate [OPTIONS] MODEL [MODEL] DATA"}
 
 
 def build() -> App:
     """The command line; nothing of Houndsight but this file and the errors is imported by it."""
     # Plain text: the root's help then costs 0.26 s instead of 0.36 s with markdown.
-    plain = Parameter(negative=(), show_default=False)
     app = App(
         name="houndsight",
         help="From a folder of labelled images to a tuned, inspected and deployed classifier.",
         help_format="plaintext",
-        version=lambda: version("houndsight"),
-        default_parameter=plain,
+        version=_version,
+        default_parameter=DEFAULTS,
     )
-    weights = App(name="weights", help="The cache of pretrained weights that training and scripts share.")
+    weights = App(
+        name="weights", help="The cache of pretrained weights that training and scripts share.", sort_key=len(COMMANDS)
+    )
     for parent, commands in ((app, COMMANDS), (weights, WEIGHTS)):
-        for name, (place, sentence) in commands.items():
-            parent.command(f"houndsight.cli.{place}", name=name, help=sentence, usage=USAGE.get(name))
+        for order, (name, (place, sentence)) in enumerate(commands.items()):
+            parent.command(f"houndsight.cli.{place}", name=name, help=sentence, usage=USAGE.get(name), sort_key=order)
     app.command(weights)
     return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("houndsight")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,7 +80,11 @@ def run(arguments: Sequence[str]) -> int:
 def _not_understood(app: App, arguments: Sequence[str], unused: Sequence[str]) -> RequestError:
     """Name every option that the command does not have, or else the arguments that are one too many."""
     names, apps, _ = app.parse_commands(arguments)
-    known = [name for argument in apps[-1].assemble_argument_collection() for name in argument.names]
+    known = [
+        name
+        for argument in apps[-1].assemble_argument_collection(default_parameter=DEFAULTS)
+        for name in argument.names
+    ]
     options = [each.partition("=")[0] for each in unused if each.startswith("-")]
     said = [f"There is no option {each}. {did_you_mean(each, known)}".strip() for each in options]
     said = said or [f"Nobody asked for {', '.join(map(repr, unused))}."]
