@@ -71,7 +71,12 @@ def in_order(name: str) -> tuple[str, str]:
 
 def printable(name: str) -> str:
     """`name` with bytes that are no UTF-8 written as escapes, so that it can go into JSON."""
-    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if name.isascii():
+        return name
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, which no file system hands out but a caller may
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def class_name(folder: str) -> str:
