@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from houndsight.errors import HoundsightError
+    from houndsight.verbs.check import check
     from houndsight.verbs.evaluate import evaluate
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
@@ -17,6 +18,7 @@ __all__ = [
     "HoundsightError",
     "Job",
     "add_weights",
+    "check",
     "evaluate",
     "fetch_weights",
     "jobs",
@@ -34,6 +36,7 @@ _HOMES = {
     "HoundsightError": "errors",
     "Job": "verbs.job",
     "add_weights": "verbs.weights",
+    "check": "verbs.check",
     "evaluate": "verbs.evaluate",
     "fetch_weights": "verbs.weights",
     "jobs": "verbs.job",
