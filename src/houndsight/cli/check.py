@@ -50,9 +50,7 @@ def check(
     else:
         _page(result)
     if cleaned:
-        note(
-            f"{write}: {len(cleaned.kept):,} files, {cleaned.left_out:,} left out. Train on it: houndsight train {write}"
-        )
+        note(f"{write}: {len(cleaned.kept):,} files, {cleaned.left_out:,} left out. Next: houndsight train {write}")
     return 1 if strict and result.wrong else 0
 
 
@@ -117,12 +115,9 @@ def _rich_table(console: Console, head: list[str], rows: list[list[str]]) -> Non
 
 def _plain_table(console: Console, head: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        cells = [
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        console.print(Text("  ".join(cells).rstrip()), soft_wrap=True)
+    for first, *rest in [head, *rows]:
+        numbers = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        console.print(Text("  ".join([first.ljust(widths[0]), *numbers]).rstrip()), soft_wrap=True)
 
 
 def _show(console: Console, finding: Finding, on_terminal: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from houndsight.workspace import Progress
 Bytes = npt.NDArray[np.uint8]
 
 CONSTANT = 8
-"""Largest difference of any two looked-at values of a picture that shows nothing (JPEG noise of one colour: 3)."""
+"""Largest difference of any two values of a picture that shows nothing (JPEG noise of one colour: 3)."""
 GREY = 1.5
 """Mean difference between the channels up to which a picture is grey; the greyest colour one of 3,905 dogs has 3.7."""
 
@@ -92,12 +93,17 @@ def look_at(path: Path) -> Look:
     height, width = picture_HWC.shape[:2]
     small = Image.fromarray(picture_HWC).resize((SIDE, SIDE), Image.Resampling.BOX)
     small_SSC = np.asarray(small, np.int16)
-    sample_HWC = picture_HWC[:: max(1, height // 64), :: max(1, width // 64)]
     return Look(
         digest=hashlib.sha256(data).digest(),
         width=width,
         height=height,
-        constant=bool((sample_HWC.max((0, 1)).astype(int) - sample_HWC.min((0, 1)) <= CONSTANT).all()),
+        constant=_is_constant(small_SSC) and _is_constant(picture_HWC),
         grey=bool((small_SSC.max(2) - small_SSC.min(2)).mean() < GREY),
         miniature=np.asarray(small.convert("L")),
     )
+
+
+def _is_constant(picture_HWC: npt.NDArray[Any]) -> bool:
+    """Whether no channel's values differ; asked of the miniature first, for one of 24 million pixels takes 0.2 s."""
+    lowest_C, highest_C = picture_HWC.min((0, 1)).astype(int), picture_HWC.max((0, 1)).astype(int)
+    return bool((highest_C - lowest_C <= CONSTANT).all())

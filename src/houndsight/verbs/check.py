@@ -27,12 +27,12 @@ class CheckResult:
 
     @property
     def classes(self) -> dict[str, dict[str, int]]:
-        """class -> split -> number of images."""
+        """Number of images by class and split."""
         return self.document()["classes"]  # type: ignore[no-any-return]
 
     @property
     def splits(self) -> dict[str, dict[str, int]]:
-        """split -> `images` and `bytes`."""
+        """Images and bytes of each split."""
         return self.document()["splits"]  # type: ignore[no-any-return]
 
     @property
