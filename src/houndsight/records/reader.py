@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,17 +108,19 @@ class Records:
         return {key: _newest(*columns) for key, columns in found.items()}
 
     def _read(self, position: int) -> Iterator[tuple[int, Event | None]]:
-        """Yield (position after the line, its event if it holds one) for every whole line from `position` on."""
+        """Yield (position after the line, its event if it holds one) for every whole line from `position` on.
+
+        Ends where the file ended when it was opened: a loop may write faster than anyone can read.
+        """
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
             return
         damaged = 0
         with file:
+            end = os.fstat(file.fileno()).st_size
             file.seek(position)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
+            while position < end and (line := file.readline()).endswith(b"\n"):
                 position += len(line)
                 try:
                     event = self._parse(json.loads(line))
@@ -130,10 +133,10 @@ class Records:
 
     def _parse(self, line: dict[str, Any]) -> Event | None:
         if "scalar" in line:
-            step, value, time = _step(line["step"]), float(line["value"]), float(line["time"])
-            return Scalar(line["scalar"], line["mode"], step, value, time)
+            name, mode, step = _text(line["scalar"]), _text(line["mode"]), _step(line["step"])
+            return Scalar(name, mode, step, float(line["value"]), float(line["time"]))
         if "span" in line:
-            return Span(line["span"], _step(line["step"]), float(line["start"]), float(line["seconds"]))
+            return Span(_text(line["span"]), _step(line["step"]), float(line["start"]), float(line["seconds"]))
         if line["format"] > FORMAT_VERSION:
             raise WorkspaceError(
                 f"{self._path} was written by a newer Houndsight (format {line['format']}; this one reads up to "
@@ -143,10 +146,18 @@ class Records:
         return None
 
 
-def _step(number: int) -> int:
-    if not -(2**63) <= number < 2**63:
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError
+    return given
+
+
+def _step(given: object) -> int:
+    if not isinstance(given, int):
+        raise TypeError
+    if not -(2**63) <= given < 2**63:
         raise OverflowError
-    return number
+    return given
 
 
 def _newest(steps: "array[int]", values: "array[float]", times: "array[float]") -> tuple[np.ndarray, ...]:
