@@ -6,12 +6,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from houndsight.backends.base import Stop
+from houndsight.backends.process import await_end
 from houndsight.errors import JobError
 
 LOOK = 0.2
@@ -151,22 +153,24 @@ def kill_left(mark: str, group: int | None = None, patience: float = 0.0) -> int
     themselves for `patience` seconds. Raises `JobError` where some cannot be killed.
     """
     left = _of_the_job(mark, group)
-    if left and patience:
-        _, left = psutil.wait_procs(left, timeout=patience)
+    _await(left, patience)
     killed = 0
     deadline = time.monotonic() + 5.0
-    while left and time.monotonic() < deadline:
+    while left := _of_the_job(mark, group) if left else []:  # again: they may have forked meanwhile
+        if time.monotonic() > deadline:
+            raise JobError(f"Processes of the job could not be killed: {', '.join(str(each.pid) for each in left)}.")
         for each in left:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 each.kill()
-            except psutil.NoSuchProcess:
-                continue
-        gone, _ = psutil.wait_procs(left, timeout=0.5)
-        killed += len(gone)
-        left = _of_the_job(mark, group)  # they may have forked meanwhile
-    if left:
-        raise JobError(f"Processes of the job could not be killed: {', '.join(str(each.pid) for each in left)}.")
+                killed += 1
+        _await(left, 0.5)
     return killed
+
+
+def _await(processes: list[psutil.Process], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    for each in processes:
+        await_end(each.pid, max(0.0, until - time.monotonic()))
 
 
 def _of_the_job(mark: str, group: int | None) -> list[psutil.Process]:

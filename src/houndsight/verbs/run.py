@@ -42,10 +42,10 @@ def run(
     spec = script_spec(
         script,
         source_dir=source_dir,
-        channels=_channels(channels),
-        hyperparameters=dict(hyperparameters or {}),
-        metrics=dict(metrics or {}),
-        environment={key: str(value) for key, value in (environment or {}).items()},
+        channels=channels,
+        hyperparameters=hyperparameters,
+        metrics=metrics,
+        environment=environment,
         max_seconds=max_seconds,
         instance_type=instance_type,
     )
@@ -64,9 +64,25 @@ def run(
     return job
 
 
-def script_spec(script: str | Path, *, source_dir: str | Path | None = None, **settings: Any) -> ScriptSpec:
+def script_spec(
+    script: str | Path,
+    *,
+    source_dir: str | Path | None = None,
+    channels: Mapping[str, str | Path] | str | Path | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    **others: Any,
+) -> ScriptSpec:
     """The spec of a script job; raises `SpecError` with every problem that can be known before it runs."""
-    settings |= _place(Path(script).expanduser(), source_dir)
+    settings: dict[str, Any] = {
+        **_place(Path(script).expanduser(), source_dir),
+        "channels": _channels(channels),
+        "hyperparameters": {str(name): value for name, value in (hyperparameters or {}).items()},
+        "metrics": {str(name): str(expression) for name, expression in (metrics or {}).items()},
+        "environment": {str(name): str(value) for name, value in (environment or {}).items()},
+        **others,
+    }
     found = problems(ScriptSpec.model_construct(**settings))
     try:
         spec = ScriptSpec.create(**settings)
@@ -84,7 +100,8 @@ def _place(script: Path, source_dir: str | Path | None) -> dict[str, Any]:
         script = script.absolute()
         return {"entry_point": script.name, "source_dir": str(script.parent), "alone": True}
     root = Path(source_dir).expanduser().absolute()
-    if not (root / script).is_file() and script.absolute().is_relative_to(root):
+    inside = not script.is_absolute() and (root / script).is_file()
+    if not inside and script.absolute().is_relative_to(root):
         script = script.absolute().relative_to(root)
     return {"entry_point": str(script), "source_dir": str(root)}
 
@@ -93,7 +110,7 @@ def _channels(given: Mapping[str, str | Path] | str | Path | None) -> dict[str, 
     if given is None:
         return {}
     named = given if isinstance(given, Mapping) else {DEFAULT_CHANNEL: given}
-    return {name: _absolute(str(folder).removeprefix("file://")) for name, folder in named.items()}
+    return {str(name): _absolute(str(folder).removeprefix("file://")) for name, folder in named.items()}
 
 
 def _absolute(folder: str) -> str:
