@@ -1,5 +1,7 @@
 """parse_known_args, a helper beside the script, and whatever else it is given."""
 
+# mypy: ignore-errors
+
 import argparse
 
 from helpers.words import sentence

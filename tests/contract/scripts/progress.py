@@ -1,5 +1,7 @@
 """A progress bar that rewrites its line, with a number in it, and one written by hand."""
 
+# mypy: ignore-errors
+
 import time
 
 from tqdm import tqdm
