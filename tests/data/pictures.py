@@ -18,7 +18,8 @@ def photo(height: int = 60, width: int = 90, seed: int = 0) -> Pixels:
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
     noisy = smooth + rng.integers(-6, 7, smooth.shape, np.int16)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    image: Pixels = np.clip(noisy, 0, 255).astype(np.uint8)
+    return image
 
 
 def encoded(image: Image.Image | Pixels, kind: str, **options: Any) -> bytes:

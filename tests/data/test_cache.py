@@ -176,7 +176,7 @@ def test_a_damaged_cache_is_made_again(
     else:
         pixels.unlink()
     _, again_images = decode_all(index, PREPROCESS, cache)
-    assert (again_images.pixels == expected).all()
+    assert (np.asarray(again_images.pixels) == expected).all()
     assert len(list((cache / "decoded").glob("*.pixels"))) == 1
 
 
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_left_clean(index: Index, tmp
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here")
     try:
-        with pytest.raises(DiskFullError, match="No room left on the disk|GB free"):
+        with pytest.raises(DiskFullError, match=r"No room left on the disk|GB free"):
             decode_all(index, PREPROCESS, small)
         (small / "ballast").write_bytes(bytes(60_000))
         with pytest.raises(DiskFullError):
@@ -245,7 +245,7 @@ print(int(images.pixels.astype("int64").sum()), len(images.rows("train")))
 
 @pytest.mark.slow
 def test_kill_9_in_the_middle_and_two_builders_at_once(tmp_path: Path) -> None:
-    root = photos(tmp_path / "data", {"cat": 1500, "dog": 1500}, side=60)
+    root = photos(tmp_path / "data", {"cat": 300, "dog": 300})
     cache = tmp_path / "cache"
     command = [sys.executable, "-c", CHILD, str(root), str(cache)]
     killed = subprocess.run([*command, "die"], capture_output=True, check=False)
@@ -261,4 +261,4 @@ def test_kill_9_in_the_middle_and_two_builders_at_once(tmp_path: Path) -> None:
     assert len(pixels) == 1
     assert pixels != left
     _, images = decode_all(scan(root), PREPROCESS, cache)
-    assert answers[0].split() == [str(int(images.pixels.astype("int64").sum())), "2400"]
+    assert answers[0].split() == [str(int(np.asarray(images.pixels).astype("int64").sum())), "480"]

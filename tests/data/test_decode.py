@@ -146,7 +146,7 @@ def test_orientation_of_broken_exif_is_none() -> None:
     block = good.tobytes()
     assert orientation(block) == 6
     assert [orientation(block[:length]) for length in range(20)] == [1] * 20
-    assert orientation(block.replace(b"\x12\x01", b"\x12\x02")) == 1
+    assert orientation(block.replace(b"\x01\x12", b"\x02\x12")) == 1
     assert orientation(b"") == 1
 
 
@@ -234,14 +234,18 @@ def jpeg_of_size(width: int, height: int) -> bytes:
         jpeg_of_size(65_000, 65_000),
         b"GIF89a"
         + struct.pack("<HH", 65_535, 65_535)
-        + b"\0\0\0,"
+        + b"\x80\0\0"
+        + bytes(6)
+        + b","
         + struct.pack("<HHHH", 0, 0, 65_535, 65_535)
-        + b"\0",
+        + b"\0\x08\x01\0\0;",
         b"BM" + struct.pack("<IHHIIiiHHI", 100, 0, 0, 54, 40, 100_000, 100_000, 1, 24, 0) + b"\0" * 60,
     ],
 )
 def test_too_many_pixels_are_refused_by_the_header(data: bytes) -> None:
-    with pytest.raises(ImageError, match="pixels, more than the limit of 178 million"):
+    with pytest.raises(
+        ImageError, match=r"more .*than the limit of 178 million|pixels, more than the limit of 178 million"
+    ):
         decode(data)
 
 
@@ -260,11 +264,10 @@ def test_rubbish_never_raises_anything_else(kind: str, draw: st.DataObject) -> N
             data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
     try:
         image = decode(bytes(data))
-    except ImageError as error:
-        assert error.message
-    else:
-        assert image.ndim == 3
-        assert image.dtype == np.uint8
+    except ImageError:
+        return
+    assert image.ndim == 3
+    assert image.dtype == np.uint8
 
 
 def test_no_warning_of_pillow_leaks() -> None:
@@ -273,15 +276,20 @@ def test_no_warning_of_pillow_leaks() -> None:
     tiff = bytearray(encoded(PHOTO, "TIFF", exif=exif))
     (start,) = struct.unpack_from("<I", tiff, 4)
     tiff[start + 4 : start + 8] = struct.pack("<I", 2**31)
-    large = Image.new("1", (10_000, 9_000))
     apng = encoded(PHOTO, "PNG").replace(b"IDAT", b"IDAT", 1)
     broken = apng[:33] + struct.pack(">I", 8) + b"acTL" + b"\0" * 8 + struct.pack(">I", zlib.crc32(b"acTL" + b"\0" * 8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode(encoded(large, "PNG")).shape == (9_000, 10_000, 3)
         assert off(decode(broken + apng[33:]), PHOTO) == 0
         with pytest.raises(ImageError):
             decode(bytes(tiff))
+
+
+@pytest.mark.slow
+def test_ninety_million_pixels_are_read_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(encoded(Image.new("1", (10_000, 9_000)), "PNG")).shape == (9_000, 10_000, 3)
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:

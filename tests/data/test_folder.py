@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 import unicodedata
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_odd_names_are_kept_and_accents_are_one_class_however_they_are_written(t
     assert all((tmp_path / path).is_file() for path in index.splits["train"].paths)
 
 
-@pytest.mark.skipif(os.sys.platform == "darwin", reason="macOS refuses such names itself")
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses such names itself")
 def test_a_name_that_is_no_utf8_is_rejected_and_can_be_written_down(tmp_path: Path) -> None:
     tree(tmp_path, classes({"cat": 5, "dog": 5}))
     (tmp_path / "cat" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"-")

@@ -33,7 +33,8 @@ def decoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Index, DecodedIma
 
 
 def batches(decoded: tuple[Index, DecodedImages], **options: Any) -> ImageBatches:
-    return ImageBatches(*decoded, PREPROCESS, **({"batch_size": 8, "seed": 5, "augment": "trivial"} | options))
+    settings: dict[str, Any] = {"batch_size": 8, "seed": 5, "augment": "trivial", **options}
+    return ImageBatches(decoded[0], decoded[1], PREPROCESS, **settings)
 
 
 def bits(made: Iterator[Batch]) -> list[tuple[bytes, list[int], list[int]]]:
@@ -107,21 +108,25 @@ def test_threads_end_when_the_iterator_is_closed_let_go_or_left_by_an_error(
     gc.collect()
     assert not ours()
     with pytest.raises(ZeroDivisionError):
-        for _ in loader.train(0):
-            _ = 1 / 0
+        _fail_inside(loader)
     gc.collect()
     assert not ours()
     list(loader.evaluate("valid"))
     assert not ours()
 
 
+def _fail_inside(loader: ImageBatches) -> None:
+    for batch in loader.train(0):
+        _ = len(batch.ids) / 0
+
+
 def test_an_image_that_goes_bad_meanwhile_stops_the_epoch_with_its_name(tmp_path: Path) -> None:
     photos(tmp_path / "data", COUNTS)
     index, images = decode_all(scan(tmp_path / "data"), PREPROCESS, tmp_path / "cache", max_bytes=0)
     (tmp_path / "data/cat/3.jpg").write_bytes(b"")
+    loader = ImageBatches(index, images, PREPROCESS, batch_size=4, seed=0)
     with pytest.raises(DataError, match=r"cat/3\.jpg could be read before and now cannot: 0 bytes"):
-        for split in index.splits:
-            list(ImageBatches(index, images, PREPROCESS, batch_size=4, seed=0).evaluate(split))
+        [list(loader.evaluate(split)) for split in index.splits]
     assert not ours()
 
 

@@ -69,7 +69,7 @@ def _simple_jpeg(data: bytes) -> Pixels | None:
     """The picture by libjpeg-turbo without Pillow's overhead; None where Pillow has to decide (CMYK, odd headers)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError: a colour space that simplejpeg has no name for
         return None
     check_size(width, height)
     if colours in ("CMYK", "YCCK"):
@@ -124,9 +124,11 @@ def centre(image: Pixels, side: int) -> Pixels:
 
 
 def resized(image: Pixels, height: int, width: int, interpolation: Literal["bilinear", "bicubic"]) -> Pixels:
-    """(height, width, 3): antialiased resize, within 0.01 of Pillow's on average.
+    """(height, width, 3): antialiased resize as Pillow's.
 
-    By torch on an NHWC view: its uint8 kernel is vectorised and releases the GIL (0.4 ms where Pillow takes 0.9).
+    By torch on an NHWC view: its uint8 kernel is vectorised and frees the interpreter. 500 x 375 to 256: 0.42 of
+    Pillow's time, 0.0013 of 255 off on average, 1 at most. Its weights have fewer bits than Pillow's, which shows where
+    a ratio such as 7:5 puts many values just between two numbers: 224 to 160 is 0.04 off on average, 2 at most.
     """
     import torch
     from torch.nn.functional import interpolate
