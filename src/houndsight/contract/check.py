@@ -13,7 +13,7 @@ from houndsight.errors import did_you_mean
 from houndsight.spec import ScriptSpec
 
 MOST_HYPERPARAMETERS, LONGEST_KEY, LONGEST_VALUE = 100, 256, 2500
-LONGEST_METRIC, LONGEST_EXPRESSION = 255, 500
+MOST_METRICS, LONGEST_METRIC, LONGEST_EXPRESSION = 40, 255, 500
 MOST_CHANNELS = 20
 """SageMaker's own limits (botocore's service model)."""
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -122,7 +122,9 @@ def _hyperparameters(hyperparameters: Mapping[str, Any]) -> Iterator[str]:
 
 
 def metric_problems(metrics: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with metrics: no name, no expression, no group. How many there may be, the spec itself says."""
+    """What is wrong with metrics: too many, no name, no expression, no group."""
+    if len(metrics) > MOST_METRICS:
+        yield f"metrics: {len(metrics)} are given, SageMaker takes {MOST_METRICS}."
     for name, expression in metrics.items():
         if not name or len(name) > LONGEST_METRIC:
             yield f"metrics: '{name[:40]}' has {len(name)} characters; names have 1 to {LONGEST_METRIC}."

@@ -78,21 +78,23 @@ def script_spec(
     settings: dict[str, Any] = {
         **_place(Path(script).expanduser(), source_dir),
         "channels": _channels(channels),
-        "hyperparameters": {str(name): value for name, value in (hyperparameters or {}).items()},
+        "hyperparameters": {str(key): value for key, value in (hyperparameters or {}).items()},
         "metrics": {str(name): str(expression) for name, expression in (metrics or {}).items()},
         "environment": {str(name): str(value) for name, value in (environment or {}).items()},
         **others,
     }
     found = problems(ScriptSpec.model_construct(**settings))
     try:
-        spec = ScriptSpec.create(**settings)
+        # Without what `problems` has been through: 41 metrics need no listing.
+        spec = ScriptSpec.create(**{**settings, "metrics": {}})
     except SpecError as error:
         found.append(error.message.partition("wrong: ")[2])
     if found:
         count = "One setting is" if len(found) == 1 else f"{len(found)} settings are"
         raise SpecError(f"{count} wrong: " + "; ".join(each.removesuffix(".") for each in found) + ".")
     # As they will be read again: a tuple is a list, a number of numpy is a number.
-    return spec.model_copy(update={"hyperparameters": json.loads(json.dumps(spec.hyperparameters))})
+    hyperparameters = json.loads(json.dumps(settings["hyperparameters"]))
+    return spec.model_copy(update={"hyperparameters": hyperparameters, "metrics": settings["metrics"]})
 
 
 def _place(script: Path, source_dir: str | Path | None) -> dict[str, Any]:

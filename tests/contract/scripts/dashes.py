@@ -1,6 +1,6 @@
 """Arguments with dashes, defaults from SM_*, metrics through print: the commonest style of all."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 
 import argparse
 import json

@@ -1,6 +1,6 @@
 """Goes wrong in a function of its own, after it has saved something."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 
 import os
 

@@ -1,6 +1,6 @@
 """Hosts as JSON, the number of GPUs, the whole environment in one variable."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH109
 
 import argparse
 import json

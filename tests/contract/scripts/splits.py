@@ -1,6 +1,6 @@
 """A channel a split, and the list of them."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 
 import json
 import os

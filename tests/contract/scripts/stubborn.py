@@ -1,6 +1,6 @@
 """Forks workers that ignore SIGTERM, one of them in a session of its own, and never ends."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 
 import os
 import signal

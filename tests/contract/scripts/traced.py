@@ -1,6 +1,6 @@
 """A network traced with torch.jit, its data read by worker processes."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 # mypy: ignore-errors
 
 import os

@@ -1,6 +1,6 @@
 """One channel that holds train, valid and test, each with a folder a class."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 
 import os
 

@@ -1,6 +1,6 @@
 """Arguments with underscores, a second folder for what is no model."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH103, PTH118
 
 import argparse
 import os

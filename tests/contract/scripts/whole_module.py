@@ -1,6 +1,6 @@
 """A small network on the digits, saved as a whole module."""
 
-# ruff: noqa: PTH103, PTH109, PTH118
+# ruff: noqa: PTH118
 # mypy: ignore-errors
 
 import argparse
