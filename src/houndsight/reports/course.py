@@ -18,13 +18,14 @@ _OTHERS = ("var(--other)", "var(--k2)", "var(--k3)", "var(--k4)")
 
 
 def curve_charts(curves: Sequence[Curve]) -> list[Chart]:
-    """One chart a scalar with all its modes; the first takes the whole width."""
+    """One chart a scalar with all its modes, all over the same steps; the first takes the whole width."""
     names = list(dict.fromkeys(each.name for each in curves))
+    last = max((point.step for each in curves for point in each.points), default=0)
     charts: list[Chart] = []
     for name in names:
         together = [each for each in curves if each.name == name]
         if any(point.value is not None for each in together for point in each.points):
-            charts.append(_curve_chart(f"curve-{len(charts)}", name, together, wide=not charts))
+            charts.append(_curve_chart(f"curve-{len(charts)}", name, together, last, wide=not charts))
     return charts
 
 
@@ -34,7 +35,7 @@ def _mode_colours(curves: Sequence[Curve]) -> dict[str, str]:
     return {each.mode: _MODES.get(each.mode, found.get(each.mode, "")) for each in curves}
 
 
-def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], *, wide: bool) -> Chart:
+def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int, *, wide: bool) -> Chart:
     rows = [
         {"step": p.step, "value": p.value, "low": p.low, "high": p.high, "mode": c.mode, "dot": len(c.points) <= DOTS}
         for c in curves
@@ -47,7 +48,12 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], *, wide: b
     spec = {
         "data": {"values": rows},
         "encoding": {
-            "x": quantity("step", "Step", axis={"format": "~s", "grid": False, "tickCount": 6}, scale={"nice": False}),
+            "x": quantity(
+                "step",
+                "Step",
+                axis={"format": "~s", "grid": False, "tickCount": 6},
+                scale={"nice": False, "domain": [0, max(last, 1)]},
+            ),
             "color": colours("mode", chosen),
         },
         "layer": _curve_layers(title, zero=name == "lr", shares=shares, dots=any(row["dot"] for row in rows)),

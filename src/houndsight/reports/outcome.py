@@ -8,7 +8,10 @@ from houndsight.reports.page import Result
 NUMBERED = 15
 """Up to this many classes the cells of the confusion matrix carry their counts."""
 OUTLINED = 40
-"""Up to this many classes the cells are set apart by lines."""
+"""Up to this many classes the cells are set apart by lines; above, wrong ones are drawn larger than they are."""
+
+ACROSS, DOWN = "Taken for", "Filed under"
+SURE, RIGHT = "How sure it says it is", "How often it is right"
 
 
 def confusion(result: Result) -> Chart:
@@ -22,7 +25,7 @@ def confusion(result: Result) -> Chart:
     spec = {
         "data": {"values": _rows(result)},
         "params": [{"name": "names", "value": list(result.classes)}],
-        "encoding": {"x": _axis("x", "Taken for", size, tilted), "y": _axis("y", "Filed under", size, {})},
+        "encoding": {"x": _axis("x", ACROSS, size, tilted), "y": _axis("y", DOWN, size, {})},
         "layer": layers,
     }
     right = sum(cell.count for cell in result.cells if cell.label == cell.predicted)
@@ -69,14 +72,16 @@ def _axis(channel: str, title: str, size: int, more: Document) -> Document:
 
 
 def _cells(*, outlined: bool) -> Document:
-    strength = {"type": "sqrt", "domain": [0, 1], "range": [0.2, 1]}
+    larger = {"stroke": colours("right", {True: "transparent", False: "var(--bad)"})}
+    strength = {"type": "sqrt", "domain": [0, 1], "range": [0.2 if outlined else 0.5, 1]}
+    chosen = {True: "var(--train)", False: "var(--bad)"}
     return {
         "params": [zoom("x", "y")],
-        "mark": {"type": "rect", "clip": True, "stroke": "var(--paper)", "strokeWidth": int(outlined)},
+        "mark": {"type": "rect", "clip": True, "stroke": "var(--paper)", "strokeWidth": 1},
         "encoding": {
             "x2": {"field": "x2"},
             "y2": {"field": "y2"},
-            "fill": colours("right", {True: "var(--train)", False: "var(--bad)"}),
+            "fill": colours("right", chosen),
             "fillOpacity": quantity("share", legend=None, scale=strength),
             "tooltip": [
                 tip("label", "filed under"),
@@ -84,7 +89,8 @@ def _cells(*, outlined: bool) -> Document:
                 tip("n", "images", ","),
                 tip("share", "of the class", ".1%"),
             ],
-        },
+        }
+        | ({} if outlined else larger | {"strokeWidth": {"value": 1.5}}),
     }
 
 
@@ -92,7 +98,12 @@ def _counts() -> Document:
     ink: Document = {"condition": {"test": "datum.share > 0.8", "value": "var(--on-accent)"}, "value": "var(--ink)"}
     return {
         "mark": {"type": "text", "fontSize": 12, "clip": True, "tooltip": None},
-        "encoding": {"x": quantity("x"), "y": quantity("y"), "text": quantity("n", format=","), "color": ink},
+        "encoding": {
+            "x": quantity("x", ACROSS),
+            "y": quantity("y", DOWN),
+            "text": quantity("n", format=","),
+            "color": ink,
+        },
     }
 
 
@@ -125,13 +136,13 @@ def reliability(result: Result) -> Chart | None:
     diagonal = {
         "data": {"values": [{"a": 0}, {"a": 1}]},
         "mark": {"type": "line", "color": "var(--line-strong)", "strokeDash": [4, 4]},
-        "encoding": {"x": quantity("a", **whole), "y": quantity("a", **whole)},
+        "encoding": {"x": quantity("a", SURE, **whole), "y": quantity("a", RIGHT, **whole)},
     }
     measured = {
         "data": {"values": rows},
         "encoding": {
-            "x": quantity("confidence", "How sure it says it is", axis=ticks | {"grid": False}, **whole),
-            "y": quantity("accuracy", "How often it is right", axis=ticks, **whole),
+            "x": quantity("confidence", SURE, axis=ticks | {"grid": False}, **whole),
+            "y": quantity("accuracy", RIGHT, axis=ticks, **whole),
             "color": colours("stage", chosen),
         },
         "layer": [{"mark": {"type": "line", "strokeWidth": 1.5}}, dots],

@@ -94,7 +94,10 @@ def _json(path: Path, notes: list[str]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         notes.append(f"{path.name} cannot be read: {error}")
         return {}
-    return document if isinstance(document, dict) else {"findings": document}
+    if not isinstance(document, dict):
+        notes.append(f"{path.name} cannot be read: it holds no JSON object")
+        return {}
+    return document
 
 
 def _read(path: Path, kind: type[AnyFrozen], notes: list[str]) -> AnyFrozen | None:
@@ -110,13 +113,13 @@ def _read(path: Path, kind: type[AnyFrozen], notes: list[str]) -> AnyFrozen | No
 def _findings(job: JobFolder, notes: list[str]) -> list[Finding] | None:
     """What the check and the rules wrote, errors first; None where neither has looked."""
     looked = [path for path in (job.check, job.findings) if path.is_file()]
-    found = []
+    found: list[Finding] = []
     for path in looked:
-        for each in _json(path, notes).get("findings", []):
-            try:
-                found.append(Finding.create(**each))
-            except (RequestError, TypeError) as error:
-                notes.append(f"{path.name} holds something that is no finding: {error}")
+        held = _json(path, notes).get("findings", [])
+        try:
+            found += [Finding.create(**each) for each in held]
+        except (RequestError, TypeError) as error:
+            notes.append(f"{path.name} cannot be read: {error}")
     rank = {"error": 0, "warning": 1, "info": 2}
     found.sort(key=lambda each: (each.status != "IssuesFound", rank[each.severity]))
     return found if looked else None

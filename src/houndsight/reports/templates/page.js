@@ -82,6 +82,8 @@
   reach();
   window.addEventListener("resize", reach);
 
+  for (const log of document.querySelectorAll(".log")) log.scrollTop = log.scrollHeight;
+
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
     return kind === "text" ? cell.textContent : Number(cell.dataset.value);
