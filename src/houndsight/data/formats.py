@@ -165,9 +165,9 @@ def orientation(exif: bytes) -> int:
     return 1
 
 
-def jpeg_exif(data: bytes) -> bytes:
-    """The EXIF block of a JPEG, or nothing; walks the markers before the first scan."""
-    at = 2
+def jpeg_header(data: bytes) -> tuple[bytes, bool]:
+    """The EXIF block of a JPEG (or nothing) and whether it is progressive; walks the markers before the first scan."""
+    at, exif, progressive = 2, b"", False
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:
@@ -179,10 +179,11 @@ def jpeg_exif(data: bytes) -> bytes:
             at += 2
             continue
         length = int.from_bytes(data[at + 2 : at + 4])
-        if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return data[at + 4 : at + 2 + length]
+        progressive |= marker in (0xC2, 0xC6, 0xCA, 0xCE)
+        if marker == 0xE1 and not exif and data[at + 4 : at + 10] == b"Exif\0\0":
+            exif = data[at + 4 : at + 2 + length]
         at += 2 + length
-    return b""
+    return exif, progressive
 
 
 def upright(pixels: Pixels, turned: int) -> Pixels:

@@ -12,7 +12,7 @@ import simplejpeg
 from houndsight.data.formats import (
     Pixels,
     check_size,
-    jpeg_exif,
+    jpeg_header,
     one_large_at_a_time,
     orientation,
     sniff,
@@ -74,7 +74,8 @@ def _simple_jpeg(data: bytes) -> Pixels | None:
     check_size(width, height)
     if colours in ("CMYK", "YCCK"):
         return None
-    if b"\xff\xc2" in data[:65536] and data.count(b"\xff\xda") > _MAX_SCANS:
+    exif, progressive = jpeg_header(data)
+    if progressive and data.count(b"\xff\xda") > _MAX_SCANS:
         raise ImageError(f"more than {_MAX_SCANS} progressive scans")
     try:
         with one_large_at_a_time(width, height):
@@ -86,7 +87,7 @@ def _simple_jpeg(data: bytes) -> Pixels | None:
         if any(words in said for words in _DAMAGED):
             raise ImageError(f"damaged JPEG: {said}") from error
         return None
-    return upright(pixels, orientation(jpeg_exif(data)))
+    return upright(pixels, orientation(exif))
 
 
 def fit_to(image: Pixels, preprocess: Preprocess) -> Pixels:
@@ -137,7 +138,9 @@ def resized(image: Pixels, height: int, width: int, interpolation: Literal["bili
         return image
     if not image.flags.writeable or not image.flags.c_contiguous:
         image = np.array(image, order="C")
-    image_NCHW = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
+    # The batch axis comes first: added after the permutation it has the wrong stride for channels_last, and the result
+    # has to be turned again (0.72 instead of 0.43 ms).
+    image_NCHW = torch.from_numpy(image).unsqueeze(0).permute(0, 3, 1, 2)
     done_NCHW = interpolate(image_NCHW, size=(height, width), mode=interpolation, antialias=True)
     done: Pixels = done_NCHW[0].permute(1, 2, 0).numpy()
     return done
