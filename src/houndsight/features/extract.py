@@ -1,0 +1,163 @@
+"""Features of every image by the frozen part of a network, computed once and kept; heads, trials and audits read them.
+
+Keyed by what they depend on: the files, the preprocessing, the weights themselves and the arithmetic.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from houndsight.data.augment import Augment
+from houndsight.data.cache import DecodedImages
+from houndsight.data.images import centre
+from houndsight.data.loader import ImageBatches
+from houndsight.features.store import cached
+from houndsight.models.network import Network
+from houndsight.models.runtime import Runtime, fastest
+from houndsight.spec import Index, SplitName
+from houndsight.workspace import Progress
+
+log = logging.getLogger("houndsight")
+
+FORMAT_VERSION = 1
+BATCH = 16
+"""Images a call of the runtime: 16 and 32 are equally fast in OpenVINO, and 16 holds half the memory."""
+SAMPLE = 16
+"""Images on which the runtime is compared with eager float32."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of each split, (n, D) float32, in the order of the split's columns."""
+
+    splits: dict[SplitName, NDArray[np.float32]]
+    runtime: str
+    """What computed them."""
+
+
+class _Front(nn.Module):
+    """uint8 images (B, 3, S, S) -> features (B, D), as a module of its own."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network.features(images)
+
+
+class Extractor:
+    """Computes features with the fastest runtime that agrees with eager float32, or takes them from the cache.
+
+    `precision` float32 keeps every product in float32: the features then equal eager torch's to rounding.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        index: Index,
+        images: DecodedImages,
+        cache: Path,
+        *,
+        precision: str = "auto",
+        device: str = "cpu",
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._network, self._index, self._images = network, index, images
+        self._folder = cache / "features"
+        self._precision, self._device, self._threads = precision, device, threads
+        self._progress = progress
+        self._runtime: Runtime | None = None
+        self._weights = weights_hash(network.backbone)
+        self._width = next(each.in_features for each in network.head.modules() if isinstance(each, nn.Linear))
+        self._side = network.preprocess.image_size
+
+    def features(self) -> Features:
+        """Every split's features, without augmentation."""
+        rows = np.unique(np.concatenate([self._images.rows(split) for split in self._index.splits]))
+        array = cached(
+            self._folder,
+            self._key("plain", rows.tobytes().hex()),
+            (len(rows), self._width),
+            lambda out: self._fill(out, self._plain(rows), len(rows)),
+        )
+        place = {int(row): at for at, row in enumerate(rows)}
+        splits = {split: array[[place[int(row)] for row in self._images.rows(split)]] for split in self._index.splits}
+        return Features(splits, self._runtime.name if self._runtime else "the cache")
+
+    def views(self, count: int, seed: int, augment: Augment) -> NDArray[np.float32]:
+        """(count, n, D): `count` seeded augmentations of every training image."""
+        number = len(self._index.splits["train"])
+        batches = ImageBatches(
+            self._index, self._images, self._network.preprocess, batch_size=BATCH, seed=seed, augment=augment
+        )
+
+        def pictures() -> Iterator[NDArray[np.uint8]]:
+            for view in range(count):
+                for batch in batches.view(view):
+                    yield batch.images.permute(0, 2, 3, 1).numpy()
+
+        return cached(
+            self._folder,
+            self._key("views", f"{count} {seed} {augment} {self._order()}"),
+            (count, number, self._width),
+            lambda out: self._fill(out.reshape(count * number, -1), pictures(), count * number),
+        )
+
+    def _order(self) -> str:
+        return hashlib.sha256("\n".join(self._index.splits["train"].paths).encode()).hexdigest()
+
+    def _plain(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        for at in range(0, len(rows), BATCH):
+            squares = np.asarray(self._images.pixels[rows[at : at + BATCH]])
+            yield np.ascontiguousarray(centre_batch(squares, self._side))
+
+    def _fill(self, out: NDArray[np.float32], batches: Iterator[NDArray[np.uint8]], total: int) -> None:
+        runtime = self._choose()
+        done = 0
+        for answer in runtime.map(batches):
+            out[done : done + len(answer)] = answer
+            done += len(answer)
+            if self._progress is not None:
+                self._progress("features", done, total)
+
+    def _choose(self) -> Runtime:
+        if self._runtime is None:
+            rows = self._images.rows("train")
+            chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))]
+            sample = np.stack([centre(np.asarray(self._images.pixels[int(row)]), self._side) for row in chosen])
+            self._runtime = fastest(
+                _Front(self._network), sample, precision=self._precision, device=self._device, threads=self._threads
+            )
+            log.info("Features are computed once, by %s.", self._runtime.name)
+        return self._runtime
+
+    def _key(self, kind: str, what: str) -> str:
+        parts = [
+            FORMAT_VERSION, kind, self._index.fingerprint, self._network.preprocess.model_dump(), self._weights,
+            "float32" if self._precision == "float32" else f"{self._device} fastest", what,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def centre_batch(squares: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The centres (B, side, side, 3) of squares (B, R, R, 3), as `data.images.centre` cuts one."""
+    return np.stack([centre(square, side) for square in squares]) if len(squares) else squares[:, :side, :side]
+
+
+def weights_hash(module: nn.Module) -> str:
+    """sha256 over names and values of every parameter and buffer."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""The linear head in closed form: multinomial logistic regression on features by L-BFGS; the floor of every training.
+
+It reads features (n, D) and gives the weights of a linear layer. No learning rate, no epochs: the problem is convex.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from houndsight import metrics
+
+Features = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+DECAYS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Weight decays tried by default, on standardised features and the mean loss over the training images.
+
+70 dog breeds, 36 images each, MobileNetV2 features: by calibrated validation loss 0.1 wins (test 95.3 %), by plain
+validation loss 0.0003 (test 94.0 %): weak decay looks better than it is, because its logits are already large."""
+PATIENCE = 2  # decays without a better validation loss before the weaker ones are left out
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear layer: logits = features @ weight.T + bias."""
+
+    weight: NDArray[np.float32]
+    """(C, D)."""
+    bias: NDArray[np.float32]
+    """(C,)."""
+    decay: float
+    """The weight decay that was chosen."""
+    losses: dict[float, float]
+    """decay -> mean validation loss after temperature scaling; empty where only one was tried."""
+
+    def logits(self, features: Features) -> NDArray[np.float32]:
+        """(n, D) -> (n, C)."""
+        return features @ self.weight.T + self.bias
+
+
+def fit(
+    features: Features,
+    labels: Labels,
+    num_classes: int,
+    *,
+    valid: tuple[Features, Labels] | None = None,
+    decays: Sequence[float] = DECAYS,
+    class_weights: NDArray[np.float32] | None = None,
+    iterations: int = 100,
+) -> Probe:
+    """Fit for each decay, from the strongest to the weakest, each starting where the last ended; keep the best.
+
+    Minimises mean_i w(y_i) CE_i + decay/2 ||W||^2 (the bias is free) over standardised features; the
+    standardisation is folded into the returned weights. `valid` decides between several decays by its mean loss
+    after temperature scaling, since that is how the probabilities will be given out.
+    """
+    if valid is None and len(decays) > 1:
+        raise ValueError("several decays need validation features to choose by")
+    mean, scale = features.mean(0), features.std(0)
+    scale = np.where(scale > 1e-6 * max(float(scale.max()), 1e-12), scale, 1.0).astype(np.float32)
+    x_ND = (features - mean) / scale
+    sample_weights = None if class_weights is None else class_weights[labels]
+    theta = np.zeros((num_classes, x_ND.shape[1] + 1))
+    best: Probe | None = None
+    since = 0
+    losses: dict[float, float] = {}
+    for decay in sorted(decays, reverse=True):
+        theta = _minimise(x_ND, labels, theta, decay, sample_weights, iterations)
+        weight = (theta[:, :-1] / scale).astype(np.float32)
+        bias = (theta[:, -1] - weight @ mean).astype(np.float32)
+        probe = Probe(weight, bias, decay, losses)
+        if valid is not None:
+            losses[decay] = _calibrated_loss(probe.logits(valid[0]), valid[1])
+        if best is None or losses[decay] < losses[best.decay]:
+            best, since = probe, 0
+        elif (since := since + 1) >= PATIENCE:
+            break
+    assert best is not None, "at least one decay"
+    return best
+
+
+def _calibrated_loss(logits: NDArray[np.float32], labels: Labels) -> float:
+    log_p = metrics.log_softmax(logits / metrics.fit_temperature(logits, labels))
+    return -float(np.take_along_axis(log_p, labels[:, None], axis=1).mean())
+
+
+def _minimise(
+    x_ND: Features,
+    labels: Labels,
+    start: NDArray[np.float64],
+    decay: float,
+    sample_weights: NDArray[np.float32] | None,
+    iterations: int,
+) -> NDArray[np.float64]:
+    from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+    count, width = x_ND.shape
+    num_classes = len(start)
+    rows = np.arange(count)
+    weights = np.ones(count, np.float32) if sample_weights is None else sample_weights
+    share = (weights / weights.sum()).astype(np.float32)
+
+    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        # Products in float32 (half the time of float64, gradients good to 1e-6), the search itself in float64.
+        theta = flat.reshape(num_classes, width + 1)
+        w32 = theta[:, :-1].astype(np.float32)
+        z_NC = x_ND @ w32.T + theta[:, -1].astype(np.float32)
+        z_NC -= z_NC.max(1, keepdims=True)
+        picked = z_NC[rows, labels]
+        np.exp(z_NC, out=z_NC)
+        total = z_NC.sum(1)
+        loss = float((share * (np.log(total) - picked)).sum()) + 0.5 * decay * float((theta[:, :-1] ** 2).sum())
+        z_NC /= total[:, None]
+        z_NC[rows, labels] -= 1.0
+        z_NC *= share[:, None]
+        gradient = np.empty_like(theta)
+        gradient[:, :-1] = z_NC.T @ x_ND
+        gradient[:, :-1] += decay * theta[:, :-1]
+        gradient[:, -1] = z_NC.sum(0)
+        return loss, gradient.ravel()
+
+    found = minimize(
+        loss_and_gradient,
+        start.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-5, "ftol": 1e-7},
+    )
+    return np.asarray(found.x, dtype=np.float64).reshape(start.shape)
