@@ -86,8 +86,8 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                 labels = batch.labels.to(device, non_blocking=True)
                 clock.lap("copy")
                 with precision(device, dtype):
-                    logits = network(images)
-                loss = loss_of(logits.float(), labels)
+                    logits = network(images).float()
+                loss = loss_of(logits, labels)
                 lr = learning_rate(spec, state.step, total)
                 tally.note(lr, batch.ids, loss, logits, labels)  # a loss that is not finite goes no further
                 clock.lap("forward")

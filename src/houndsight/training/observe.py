@@ -13,7 +13,8 @@ from houndsight.training.optim import skip_steps_where
 
 SETTLE_STEPS = 64
 SETTLE_SECONDS = 1.0
-SETTLE_NUMBERS = 1_000_000  # 4 MB of logits at most wait to be counted
+SETTLE_NUMBERS = 100_000  # so many logits stay in the cache of a CPU core
+SETTLE_NUMBERS_GPU = 16_000_000  # 64 MB there, where every settlement is a wait
 SPAN_SECONDS = 0.01  # five spans cost some 15 us to record: 0.15 % of this
 
 
@@ -83,7 +84,7 @@ class Tally:
         self._flag: Tensor | None = None
 
     def note(self, lr: float, ids: Tensor, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Note one step before its weights move: loss (), logits (B, C) and labels (B,) on the device.
+        """Note one step before its weights move: loss (), logits (B, C) float32 and labels (B,) on the device.
 
         Raises `NonFiniteLossError` where the loss is NaN or infinite, see above.
         """
@@ -107,7 +108,7 @@ class Tally:
         """Whether enough steps wait to be settled, or long enough."""
         return (
             len(self._steps) >= SETTLE_STEPS
-            or self._numbers >= SETTLE_NUMBERS
+            or self._numbers >= (SETTLE_NUMBERS_GPU if self._deferred else SETTLE_NUMBERS)
             or time.monotonic() - self._settled >= SETTLE_SECONDS
         )
 
@@ -119,8 +120,10 @@ class Tally:
         losses = (
             torch.stack([torch.as_tensor(each) for each in self._losses]).tolist() if self._deferred else self._losses
         )
-        labels = torch.cat(self._labels)
-        self._state.right += int((torch.cat(self._logits).argmax(dim=1) == labels).sum())
+        logits, labels = torch.cat(self._logits), torch.cat(self._labels)
+        # On the CPU numpy finds the highest of 70 logits 20 times faster than torch, of 1000 8 times.
+        guesses = torch.from_numpy(logits.numpy().argmax(axis=1)) if logits.is_cpu else logits.argmax(dim=1)
+        self._state.right += int((guesses == labels).sum())
         self._state.seen += len(labels)
         for (step, lr, ids), loss in zip(self._steps, losses, strict=True):
             self._records.scalar("loss", loss, step=step)

@@ -84,10 +84,11 @@ def balanced_weights(network: nn.Module, batches: Batches, device: torch.device)
     A class without training images gets weight 0.
     """
     network.eval()
-    counts = torch.zeros(0)
+    counts: Tensor | None = None
     for batch in batches.evaluate("train"):
-        if not len(counts):
-            with torch.inference_mode():
+        if counts is None:
+            with torch.no_grad():
                 counts = torch.zeros(network(batch.images[:1].to(device)).shape[1])
         counts += torch.bincount(batch.labels, minlength=len(counts))
+    assert counts is not None, "a training has images"
     return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp(min=1)), 0.0).to(device)
