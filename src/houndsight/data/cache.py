@@ -74,6 +74,8 @@ class DecodedImages:
     """The index whose splits `rows` speaks of."""
     row_of: dict[str, int] = field(repr=False)
     """Path -> row."""
+    stamp: str
+    """Hash over every row's path and time of last change: what is computed from the squares is keyed by it."""
 
     def rows(self, split: SplitName) -> npt.NDArray[np.int64]:
         """Row of each of the split's images, in the order of `Index.splits[split]`."""
@@ -118,7 +120,9 @@ def decode_all(
         else:
             pixels = OnTheFly(root, table.paths, preprocess, workers)
     kept = leave_out(index, table.unreadable)
-    return kept, DecodedImages(pixels, kept, {path: row for row, path in enumerate(table.paths)})
+    rows = zip(table.paths, table.changed, strict=True)
+    stamp = hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
+    return kept, DecodedImages(pixels, kept, {path: row for row, path in enumerate(table.paths)}, stamp)
 
 
 def cores() -> int:

@@ -86,6 +86,12 @@ class ImageBatches:
         parts = [ids[at : at + self._batch_size] for at in range(0, len(ids), self._batch_size)]
         return self._ahead(parts, lambda part: self._batch(split, part, None))
 
+    def view(self, epoch: int) -> Iterator[Batch]:
+        """Every training image once, in the order of the split's columns, augmented as in `epoch`."""
+        ids = np.arange(len(self._rows["train"]))
+        parts = [ids[at : at + self._batch_size] for at in range(0, len(ids), self._batch_size)]
+        return self._ahead(parts, lambda part: self._batch("train", part, epoch))
+
     def _batch(self, split: SplitName, ids: Ids, epoch: int | None) -> Batch:
         side = self._preprocess.image_size
         images_NHWC = np.empty((len(ids), side, side, 3), np.uint8)

@@ -143,7 +143,7 @@ class Extractor:
 
     def _key(self, kind: str, what: str) -> str:
         parts = [
-            FORMAT_VERSION, kind, self._index.fingerprint, self._network.preprocess.model_dump(), self._weights,
+            FORMAT_VERSION, kind, self._images.stamp, self._network.preprocess.model_dump(), self._weights,
             "float32" if self._precision == "float32" else f"{self._device} fastest", what,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
