@@ -12,12 +12,13 @@ import gzip
 import json
 import tarfile
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from houndsight.errors import ModelError, SpecError
 from houndsight.models import inference
 from houndsight.models.network import Network, rebuild
-from houndsight.spec import ModelCard, Preprocess
+from houndsight.results import ModelCard
 from houndsight.workspace import atomic_write, friendly_disk_errors, write_json
 
 FORMAT = 1
@@ -39,6 +40,7 @@ _MAX_MEMBERS = 1000
 _MAX_BYTES = 20 * 2**30
 _MAX_RATIO = 200  # unpacked to packed; weights reach 1.1, an untrained network of zeros 150
 _MAX_CLASSES = 100_000
+_BROKEN = (EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 _REPAIR = "Copy it again from the job that made it, or pack it anew."
 
 
@@ -288,26 +290,28 @@ def _check_head(card: ModelCard, state: dict[str, torch.Tensor]) -> int:
 def _read_samples(path: Path, card: ModelCard) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     if not path.is_file():
         raise ModelError(f"There is no {path.name} in the model.", _REPAIR)
+    side = card.preprocess.image_size
     try:
-        with np.load(path, allow_pickle=False) as file:
-            _check_headers(file, card.preprocess, len(card.classes))
-            images, logits = file["images"], file["logits"]
-    except (EOFError, KeyError, OSError, ValueError, zlib.error, NotImplementedError) as error:
+        with zipfile.ZipFile(path) as file:
+            images = _read_array(file, "images", np.dtype(np.uint8), (side, side, 3))
+            logits = _read_array(file, "logits", np.dtype(np.float32), (len(card.classes),))
+    except _BROKEN as error:
         raise ModelError(f"The model's {path.name} is broken: {error}", _REPAIR) from error
     if len(images) != len(logits) or not np.isfinite(logits).all():
         raise ModelError(f"The model's {path.name} is broken: images and logits do not go together.", _REPAIR)
     return images, logits
 
 
-def _check_headers(file: Any, preprocess: Preprocess, classes: int) -> None:
-    """Look at the arrays' own descriptions before they are read: what they claim is what numpy allocates."""
-    side = preprocess.image_size
-    wanted = {"images": (np.uint8, (side, side, 3)), "logits": (np.float32, (classes,))}
-    for name, (dtype, shape) in wanted.items():
-        member: IO[bytes]
-        with file.zip.open(f"{name}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            found, _, kind = read(member)
-        if kind != dtype or len(found) != len(shape) + 1 or found[1:] != shape or not 0 <= found[0] <= SAMPLES:
-            raise ValueError(f"{name} has the shape {found} and type {kind}")
+def _read_array(file: zipfile.ZipFile, name: str, kind: np.dtype[Any], row: tuple[int, ...]) -> NDArray[Any]:
+    """One array of the .npz; its own description is looked at first: what that claims is what numpy allocates."""
+    with file.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, found = read(member)
+    if found != kind or len(shape) != len(row) + 1 or shape[1:] != row or not 0 <= shape[0] <= SAMPLES:
+        raise ValueError(f"{name} has the shape {shape} and type {found}")
+    with file.open(f"{name}.npy") as member:
+        array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # to the end, where the checksum stands
+            raise ValueError(f"{name} is followed by something else")
+    return array
