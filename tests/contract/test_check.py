@@ -54,7 +54,7 @@ def test_all_at_once(script: Path, workspace: Workspace) -> None:
         "max_seconds",
     ):
         assert part in message, part
-    assert message.startswith("17 settings are wrong: ")
+    assert message.startswith("18 settings are wrong: ")
     assert not workspace.path.exists()
 
 

@@ -54,10 +54,10 @@ class FailureText:
 
     def error_message(self) -> str:
         """From the first line that names an exception on, each line once, as the toolkit does; else the last lines."""
-        lines = [line.strip(" :\n") for line in self.traceback]
+        lines = [line.strip(" :\n") for line in (self.traceback or self._tail)]
         named = next((number for number, line in enumerate(lines) if any(name in line for name in _names())), None)
         if named is None:
-            lines, named = [line.strip() for line in (self.traceback[-1:] or self._tail)], 0
+            lines, named = (lines[-1:] if self.traceback else lines), 0
         # The toolkit joins the lines with a blank before it drops the repeated ones.
         rows = [*lines[named : named + 1], *(f" {line}" for line in lines[named + 1 :])]
         return "\n".join(dict.fromkeys(rows)).strip()
