@@ -1,5 +1,6 @@
 """The root of the command line: names and one sentence a command; a command's file is imported when it is typed."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownCommandError
 
-from houndsight.cli.output import failed
+from houndsight.cli.output import failed, note
 from houndsight.errors import HoundsightError, RequestError, did_you_mean
 
 COMMANDS = {
@@ -103,8 +104,12 @@ def main() -> None:
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone; Python would complain again when it flushes at exit.
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        if error.errno == errno.ENOSPC:
+            note("houndsight: the result could not be written whole: no room left on the disk.")
+        # Where the reader has gone nothing is said; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)

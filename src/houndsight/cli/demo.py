@@ -41,7 +41,9 @@ def demo(*, workspace: Place = None, json: Json = False) -> int:
     job = training.train(data, name=name, workspace=workspace, wait=False, **SETTINGS)
     interrupted = follow(job)
     training.raise_failure(job, fresh=True)
-    if interrupted or job.state != "COMPLETED":
+    if job.state != "COMPLETED":
+        if not interrupted:
+            note(f"{name} was stopped. Go on with: houndsight train --resume {name}")
         return 1
     top1 = job.metrics["test"]["top1"]
     tell(

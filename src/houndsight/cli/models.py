@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from houndsight.cli.flags import Json, Place
 from houndsight.cli.output import document, duration, note, percent, say, table
 from houndsight.errors import SpecError
-from houndsight.spec import Measure
+from houndsight.results import Measure
 from houndsight.verbs import evaluate as evaluating
 from houndsight.verbs import predict as predicting
 from houndsight.verbs.measured import Measured

@@ -9,10 +9,11 @@ from pydantic.fields import FieldInfo
 from houndsight.spec import ClassifierSpec
 
 GROUPS = {
-    "Model": ("backbone", "weights", "freeze", "hidden", "dropout", "image_size"),
+    "Model": ("recipe", "backbone", "weights", "freeze", "hidden", "dropout", "image_size"),
     "Training": (
         *("optimizer", "lr", "weight_decay", "eps", "momentum", "schedule", "warmup", "epochs", "steps", "batch_size"),
-        *("label_smoothing", "class_weights", "augment", "early_stopping", "monitor", "seed"),
+        *("label_smoothing", "class_weights", "augment", "views", "first_size", "head_start", "layer_decay", "ema"),
+        *("early_stopping", "monitor", "seed"),
     ),
     "Data": ("split_seed",),
     "Machine": ("device", "precision", "threads", "workers", "checkpoint_seconds"),
@@ -30,9 +31,7 @@ def flags_of(spec: type[BaseModel]) -> Any:
         group = Group(title, sort_key=order)
         for name in names:
             field = spec.model_fields[name]
-            said = Parameter(
-                help=_help(field), metavar=_metavar(field.annotation), group=group, allow_leading_hyphen=True
-            )
+            said = Parameter(help=_help(field), metavar=_metavar(field.annotation), group=group)
             entries[name] = Annotated[str, said]
     return TypedDict("Settings", entries, total=False)  # type: ignore[operator]  # made from the spec, not written out
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from houndsight import metrics
 from houndsight.data import folder
 from houndsight.errors import DataError
-from houndsight.spec import Index, ModelCard, Reject, Split
+from houndsight.results import ModelCard
+from houndsight.spec import Index, Reject, Split
 from houndsight.verbs.measured import Comparison, Measured
 from houndsight.verbs.models import find_model
 from houndsight.workspace import Workspace
@@ -126,7 +127,8 @@ def _measure(
     position = {each: number for number, each in enumerate(card.classes)}
     labels = tuple(position[each] for each in images.names)
     split = Split(paths=tuple(images.paths), labels=labels, sizes=tuple(images.sizes))
-    index = images.index.model_copy(update={"classes": card.classes, "splits": {"test": split}, "rejects": ()})
+    splits = {"train": Split(), "valid": Split(), "test": split}
+    index = images.index.model_copy(update={"classes": card.classes, "splits": splits, "rejects": ()})
     index, decoded = decode_all(index, card.preprocess, cache)
     _tell(index.rejects)
     batches = ImageBatches(index, decoded, card.preprocess, batch_size=BATCH, seed=0)

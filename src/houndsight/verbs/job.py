@@ -13,7 +13,8 @@ from houndsight.errors import HoundsightError, JobError, WorkspaceError, from_do
 from houndsight.records import progress
 from houndsight.records.progress import Snapshot
 from houndsight.records.reader import Records
-from houndsight.spec import FINAL_STATES, Evaluation, Finding, Measure, State, Status
+from houndsight.results import Evaluation, Measure
+from houndsight.spec import FINAL_STATES, Finding, State, Status
 from houndsight.workspace import JobFolder, Workspace
 
 LOOK = 0.25  # seconds between two looks at a running job's files: as often as its progress is written
@@ -165,6 +166,16 @@ def backend_named(name: str) -> Backend:
 
         return InlineBackend(run_job)
     raise WorkspaceError(f"There is no back end '{name}'.", "Choose 'local' or 'inline'.")
+
+
+def submit(files: JobFolder, runner: Backend) -> Job:
+    """Start a job; one that ran in this process has its page as well when this returns."""
+    runner.submit(files)
+    if runner.name == "inline":  # a process of its own builds its page itself
+        from houndsight.reports import summary
+
+        summary.build(files)
+    return Job(files)
 
 
 def open_job(name: str, *, workspace: str | Path | None = None) -> Job:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from houndsight.metrics import McNemar
-from houndsight.spec import Evaluation, Measure
+from houndsight.results import Evaluation, Measure
 
 
 @dataclass(frozen=True)

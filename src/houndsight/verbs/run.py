@@ -9,7 +9,7 @@ from houndsight.contract.check import problems
 from houndsight.contract.source import copy_source
 from houndsight.errors import SpecError
 from houndsight.spec import ScriptSpec
-from houndsight.verbs.job import Job, backend_named
+from houndsight.verbs.job import Job, backend_named, submit
 from houndsight.verbs.train import raise_failure
 from houndsight.workspace import Workspace, remove_tree
 
@@ -53,11 +53,10 @@ def run(
     files = Workspace.find(workspace).create(spec, name, backend)
     try:
         copy_source(spec, files)  # now: the script may be changed before the job begins
-        runner.submit(files)
+        job = submit(files, runner)
     except BaseException:
         remove_tree(files.path)
         raise
-    job = Job(files)
     if wait:
         job.wait()
         raise_failure(job, fresh=True)

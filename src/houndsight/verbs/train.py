@@ -6,7 +6,7 @@ from typing import Any, Literal
 from houndsight.data import folder
 from houndsight.errors import RequestError, WorkspaceError
 from houndsight.spec import FINAL_STATES, ClassifierSpec
-from houndsight.verbs.job import Job, backend_named, open_job
+from houndsight.verbs.job import Job, backend_named, open_job, submit
 from houndsight.workspace import Workspace, remove_tree, write_json
 
 
@@ -30,8 +30,7 @@ def train(
     index = folder.scan(spec.data, split_seed=spec.split_seed)
     files = Workspace.find(workspace).create(_with_absolute_paths(spec), name, backend)
     write_json(files.index, index)
-    runner.submit(files)
-    job = Job(files)
+    job = submit(files, runner)
     if wait:
         job.wait()
         raise_failure(job, fresh=True)
@@ -46,7 +45,7 @@ def resume(job: str, *, workspace: str | Path | None = None, wait: bool = True) 
         raise WorkspaceError(f"The job '{job}' is complete.", f"Type `houndsight report {job}` to see it.")
     if state not in FINAL_STATES:
         raise WorkspaceError(f"The job '{job}' is {state}.", f"Type `houndsight logs {job} -f` to follow it.")
-    backend_named(found.status.backend).submit(found.files)
+    submit(found.files, backend_named(found.status.backend))
     if wait:
         found.wait()
         raise_failure(found)
