@@ -10,7 +10,7 @@ from math import exp, lgamma, log, sqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from houndsight.spec import ClassScore, Measure, ReliabilityBin
+from houndsight.results import ClassScore, Measure, ReliabilityBin
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -141,6 +141,19 @@ class Finding(Frozen):
 # ---------------------------------------------------------------------------------------------- jobs
 
 
+_NOT_WITH_LBFGS = (
+    "lr",
+    "epochs",
+    "steps",
+    "hidden",
+    "dropout",
+    "label_smoothing",
+    "early_stopping",
+    "ema",
+    "first_size",
+)
+
+
 class ClassifierSpec(Frozen):
     """One training of the built-in classifier."""
 
@@ -151,10 +164,17 @@ class ClassifierSpec(Frozen):
     split_seed: int = Field(default=0, ge=0)
     """Seed of the 80/10/10 split where the data has none of its own."""
 
+    recipe: Literal["auto", "linear", "lp-ft", "seed", "plain"] = "auto"
+    """What decides every setting that is not given: `linear` fits a linear head on frozen features in closed form,
+    `lp-ft` fine-tunes everything from there, `seed` does as the first dog-breed projects did, `plain` takes the
+    defaults. `auto` is plain where settings of the optimizer are given, linear with `--freeze all`, else lp-ft on a
+    GPU or where it takes under 30 minutes, and linear where it does not."""
     backbone: str = "resnet18"
     """Network to start from: any torchvision or timm name (timm's with the prefix `timm/` where both have it)."""
     weights: str = "imagenet"
     """`imagenet` for the published weights, `none` for random ones, or a .pth or .safetensors file."""
+    head_start: Literal["random", "probe"] = "random"
+    """First weights of the head: random, or those of the closed-form fit on frozen features."""
     freeze: Literal["all", "none"] | int = "all"
     """`all` trains the head alone, `none` trains everything, a number freezes that many first stages."""
     hidden: tuple[int, ...] = ()
@@ -164,12 +184,16 @@ class ClassifierSpec(Frozen):
     image_size: int | None = Field(default=None, ge=8, le=2048)
     """Side of the input in pixels; by default the size the weights were trained at."""
 
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Optimizer."""
-    lr: float = Field(default=1e-3, gt=0.0, le=10.0)
-    """Learning rate at the peak of the schedule."""
-    weight_decay: float = Field(default=0.01, ge=0.0, le=10.0)
-    """Weight decay (decoupled for adamw)."""
+    optimizer: Literal["adamw", "adam", "sgd", "lbfgs"] = "adamw"
+    """Optimizer; lbfgs is the closed-form fit of a linear head on frozen features."""
+    lr: float | None = Field(default=None, gt=0.0, le=10.0)
+    """Learning rate at the peak of the schedule (0.001, or 0.01 for sgd); lbfgs has none."""
+    weight_decay: float | None = Field(default=None, ge=0.0, le=10.0)
+    """Weight decay, decoupled for adamw (0.01, or 0.0001 for adam and sgd); lbfgs chooses it on validation."""
+    layer_decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Each stage before the head learns at this times the rate of the stage after it."""
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Decay of the moving average of the weights that is validated and kept; 0 for none."""
     eps: float = Field(default=1e-8, gt=0.0, le=1.0)
     """Term added to Adam's denominator."""
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
@@ -190,6 +214,11 @@ class ClassifierSpec(Frozen):
     """`balanced` weighs each class in the loss by the inverse of its share of the training images."""
     augment: Literal["none", "crop-flip", "trivial"] = "none"
     """Random resized crop and mirror, or these and TrivialAugment, or nothing."""
+    views: int = Field(default=0, ge=0, le=1000)
+    """With a frozen backbone, compute the features of this many augmented views once and train on them in turn; 0
+    augments anew in every epoch, through the backbone."""
+    first_size: int | None = Field(default=None, ge=8, le=2048)
+    """Side of the input in the first half of the training, smaller and so faster; the second half sees full size."""
     early_stopping: int | None = Field(default=None, ge=1)
     """Stop after this many epochs without a better validation value."""
     monitor: Literal["loss", "accuracy"] = "loss"
@@ -215,6 +244,11 @@ class ClassifierSpec(Frozen):
             problems.append("give epochs or steps, not both")
         if isinstance(self.freeze, int) and self.freeze < 0:
             problems.append("freeze: the number of frozen stages cannot be negative")
+        if self.optimizer == "lbfgs":
+            refused = [name for name in _NOT_WITH_LBFGS if name in self.model_fields_set and getattr(self, name)]
+            problems += [f"{name}: the closed-form fit (lbfgs) has no such setting" for name in refused]
+            problems += ["freeze: the closed-form fit (lbfgs) needs freeze all"] * (self.freeze != "all")
+            problems += ["augment: the closed-form fit (lbfgs) takes none"] * (self.augment != "none")
         if any(width < 1 for width in self.hidden):
             problems.append("hidden: every width must be 1 or more")
         if problems:
@@ -278,123 +312,3 @@ class Status(Frozen):
     """Why it failed or stopped, in one sentence."""
     error: dict[str, str] | None = None
     """The error as `HoundsightError.document` gives it."""
-
-
-# ---------------------------------------------------------------------------------------- evaluation
-
-
-class Measure(Frozen):
-    """A number and its 95 % interval."""
-
-    value: float
-    """The estimate."""
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    """Upper end of the 95 % interval."""
-    n: int
-    """How many images it rests on."""
-
-
-class ClassScore(Frozen):
-    """How one class came out."""
-
-    name: str
-    """Class name."""
-    support: int
-    """Images of the class."""
-    precision: float
-    """Share of the images called this class that are of it; 0 where none was."""
-    recall: Measure
-    """Share of the class's images that were recognised."""
-    f1: float
-    """Harmonic mean of precision and recall."""
-
-
-class Mistake(Frozen):
-    """One image that was called something else with confidence."""
-
-    path: str
-    """Path relative to the data's root."""
-    label: str
-    """The class it is filed under."""
-    predicted: str
-    """The class it was taken for."""
-    probability: float
-    """Calibrated probability of `predicted`."""
-    thumbnail: str = ""
-    """File name of a small JPEG in the evaluation folder."""
-
-
-class ReliabilityBin(Frozen):
-    """Images whose confidence falls into one bin."""
-
-    low: float
-    """Lower edge of the confidence bin."""
-    high: float
-    """Upper edge of the confidence bin."""
-    confidence: float
-    """Mean confidence in the bin."""
-    accuracy: float
-    """Share of them that are right."""
-    count: int
-    """How many."""
-
-
-class Evaluation(Frozen):
-    """The classifier's results on one split; `evaluation/<split>.json`."""
-
-    split: str
-    """Which split."""
-    classes: tuple[str, ...]
-    """Class names in the order of the outputs."""
-    metrics: dict[str, Measure]
-    """top1, top5, balanced_accuracy, macro_f1, loss, ece, ece_uncalibrated, each with its interval."""
-    per_class: tuple[ClassScore, ...]
-    """One entry a class."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Counts; row = true class, column = predicted class."""
-    reliability: tuple[ReliabilityBin, ...]
-    """Confidence against accuracy, after temperature scaling."""
-    reliability_uncalibrated: tuple[ReliabilityBin, ...]
-    """The same before it."""
-    temperature: float
-    """What the logits were divided by."""
-    mistakes: tuple[Mistake, ...] = ()
-    """The most confident mistakes, worst first."""
-
-
-# ------------------------------------------------------------------------------------------ artifact
-
-
-class ModelCard(Frozen):
-    """What a trained classifier is; `model.json` beside `model.safetensors`."""
-
-    format: int = 1
-    """Version of the artifact's layout."""
-    classes: tuple[str, ...]
-    """Class names in the order of the outputs."""
-    preprocess: Preprocess
-    """From image to input."""
-    backbone: str
-    """Name of the network."""
-    hidden: tuple[int, ...] = ()
-    """Widths of the head's hidden layers."""
-    dropout: float = 0.0
-    """Dropout of the head, in training only."""
-    temperature: float = 1.0
-    """The logits are divided by this before the softmax."""
-    weights_source: str = ""
-    """Where the backbone's first weights came from."""
-    weights_licence: str = "unknown"
-    """Licence of the backbone's first weights."""
-    metrics: dict[str, dict[str, Measure]] = Field(default_factory=dict)
-    """split -> metric -> value with interval."""
-    data_fingerprint: str = ""
-    """`Index.fingerprint` of the training data."""
-    spec: dict[str, Any] = Field(default_factory=dict)
-    """The spec of the job that made it."""
-    versions: dict[str, str] = Field(default_factory=dict)
-    """Versions of the packages that made it."""
-    created: str = ""
-    """When, ISO 8601 in UTC."""

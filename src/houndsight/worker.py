@@ -15,7 +15,8 @@ from houndsight.backends.base import Stop, execute
 from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.reports import summary
-from houndsight.spec import ClassifierSpec, Index, ModelCard, ScriptSpec
+from houndsight.results import ModelCard
+from houndsight.spec import ClassifierSpec, Index, ScriptSpec
 from houndsight.workspace import JobFolder, write_json
 
 if TYPE_CHECKING:

@@ -217,7 +217,7 @@ class Workspace:
             if final.exists():
                 raise WorkspaceError(f"A job '{name}' exists already in {self.path}.", "Choose another --name.")
             staged.path.mkdir()
-            write_json(staged.spec, spec)
+            write_json(staged.spec, asked(spec))
             write_json(staged.status, Status(state="QUEUED", backend=backend, created=time.time()))
             try:
                 staged.path.rename(final)
@@ -229,6 +229,12 @@ class Workspace:
                     f"A job '{name}' exists already in {self.path}.", "Choose another --name."
                 ) from None
         return JobFolder(final)
+
+
+def asked(spec: BaseModel) -> dict[str, Any]:
+    """What was given of a spec, without the defaults: recipes decide the rest, and `plan.json` says how."""
+    given: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
+    return {"kind": spec.model_dump(include={"kind"})["kind"], **given}
 
 
 def new_name(taken: list[str]) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from houndsight.data import images
 from houndsight.errors import ModelError
 from houndsight.models.artifact import Artifact, load
-from houndsight.spec import ModelCard, Preprocess
+from houndsight.results import ModelCard
+from houndsight.spec import Preprocess
 
 log = logging.getLogger("houndsight")
 

@@ -1,0 +1,1 @@
+"""Combinations of settings that are known to work: functions from a spec to a complete spec."""

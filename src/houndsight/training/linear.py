@@ -1,0 +1,60 @@
+"""The head in closed form as a training of its own: cached features go in, the network's head comes out fitted."""
+
+import logging
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from houndsight.features.extract import Features
+from houndsight.models import probe
+from houndsight.models.network import Network
+from houndsight.records.writer import RecordWriter
+from houndsight.spec import ClassifierSpec, Index
+from houndsight.training.loop import Fitted
+
+log = logging.getLogger("houndsight")
+
+
+def fit_head(network: Network, features: Features, index: Index, spec: ClassifierSpec, records: RecordWriter) -> Fitted:
+    """Fit the linear head on the training features; the weight decay is the spec's, or chosen on validation.
+
+    Records `weight_decay` and the calibrated validation `loss` of each fit, from the strongest decay on.
+    """
+    began = time.perf_counter()
+    labels = {split: np.array(columns.labels, dtype=np.int64) for split, columns in index.splits.items()}
+    weights = balanced(labels["train"], len(index.classes)) if spec.class_weights == "balanced" else None
+    given = spec.optimizer == "lbfgs" and spec.weight_decay is not None
+    found = probe.fit(
+        features.splits["train"],
+        labels["train"],
+        len(index.classes),
+        valid=(features.splits["valid"], labels["valid"]),
+        decays=(float(spec.weight_decay or 0.0),) if given else probe.DECAYS,
+        class_weights=weights,
+    )
+    for number, (decay, loss) in enumerate(found.losses.items()):
+        records.scalar("weight_decay", decay, step=number)
+        records.scalar("loss", loss, step=number, mode="valid")
+    set_head(network, found)
+    right = float((found.logits(features.splits["valid"]).argmax(1) == labels["valid"]).mean())
+    log.info("Linear head: weight decay %g of %d tried, %.2f %% of the validation images right.",
+             found.decay, len(found.losses), 100 * right)  # fmt: skip
+    return Fitted(steps=len(found.losses), epochs=0, best_epoch=0, stopped=False, seconds=time.perf_counter() - began)
+
+
+def set_head(network: Network, fitted: probe.Probe) -> None:
+    """Give the last layer of the head the fitted weights; a head with hidden layers is refused as our own mistake."""
+    layers = [each for each in network.head.modules() if isinstance(each, nn.Linear)]
+    assert len(layers) == 1, "the closed-form fit is of a linear head"
+    with torch.no_grad():
+        layers[0].weight.copy_(torch.from_numpy(fitted.weight))
+        layers[0].bias.copy_(torch.from_numpy(fitted.bias))
+
+
+def balanced(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Weight of each class, (C,): N / (C n), so that an average image weighs 1; 0 for a class without images."""
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, len(labels) / (classes * np.maximum(counts, 1)), 0.0).astype(np.float32)
