@@ -48,7 +48,7 @@ def commands_in(text: str) -> list[str]:
 @pytest.mark.parametrize("line", commands_in(README))
 def test_commands_of_the_readme_are_understood(line: str) -> None:
     words = [word for word in shlex.split(line)[1:] if word != "[MODEL]"]
-    command, _, unused, _ = build().parse_known_args(words, exit_on_error=False)
+    command, _, unused, _ = build().parse_known_args(words)
     assert not unused
     assert command is not None
 

@@ -11,9 +11,10 @@ PACKAGE = ROOT / "src" / "houndsight"
 LEVELS = {
     "errors": 0,
     "spec": 0.1,
-    "metrics": 0.2,
-    "workspace": 0.3,
-    "s3": 0.3,
+    "results": 0.2,
+    "metrics": 0.3,
+    "workspace": 0.4,
+    "s3": 0.4,
     "data": 1,
     "models": 1,
     "records": 1,
@@ -33,7 +34,7 @@ LEVELS = {
     "cli": 8,
     "__init__": 9,
 }
-"""Sub-package or file -> level; level 0 is four files deep, in this order."""
+"""Sub-package or file -> level; level 0 is some files deep, in this order."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import houndsight
 from houndsight.verbs.job import Job
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (200, 50, 40)}
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
+    "recipe": "plain",
     "backbone": "shufflenet_v2_x0_5",
     "weights": "none",
     "freeze": "none",

@@ -16,6 +16,7 @@ from houndsight.verbs.job import Job
 from houndsight.workspace import Workspace
 
 SETTINGS: dict[str, Any] = {
+    "recipe": "plain",
     "backbone": "resnet18",
     "weights": "none",
     "freeze": "none",

@@ -9,10 +9,10 @@ from pydantic.fields import FieldInfo
 from houndsight.spec import ClassifierSpec
 
 GROUPS = {
-    "Model": ("recipe", "backbone", "weights", "freeze", "hidden", "dropout", "image_size"),
+    "Model": ("recipe", "backbone", "weights", "head_start", "freeze", "hidden", "dropout", "image_size"),
     "Training": (
-        *("optimizer", "lr", "weight_decay", "eps", "momentum", "schedule", "warmup", "epochs", "steps", "batch_size"),
-        *("label_smoothing", "class_weights", "augment", "views", "first_size", "head_start", "layer_decay", "ema"),
+        *("optimizer", "lr", "weight_decay", "layer_decay", "ema", "eps", "momentum", "schedule", "warmup", "epochs"),
+        *("steps", "batch_size", "label_smoothing", "class_weights", "augment", "views", "first_size"),
         *("early_stopping", "monitor", "seed"),
     ),
     "Data": ("split_seed",),
@@ -48,7 +48,7 @@ def _value(field: FieldInfo, text: str) -> Any:
 
 
 def _help(field: FieldInfo) -> str:
-    said = [field.description or ""]
+    said = [" ".join((field.description or "").split())]
     if get_origin(field.annotation) is Literal:
         said.append(f"One of {', '.join(get_args(field.annotation))}.")
     if field.default not in (None, ()):
