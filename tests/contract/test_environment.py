@@ -10,6 +10,7 @@ from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, as_sent, split, variable
 from houndsight.contract.environment import torch_version
 from houndsight.contract.source import copy_source
+from houndsight.records.reader import Records
 from houndsight.verbs.run import script_spec
 from houndsight.workspace import JobFolder, Workspace
 
@@ -134,15 +135,18 @@ import os
 place = os.path.join(os.environ["SM_MODEL_DIR"], "..", "checkpoints", "step")
 print("resumes" if os.path.exists(place) else "begins")
 open(place, "w").close()
+print("loss: 1\\nloss: 2")
 open(os.path.join(os.environ["SM_MODEL_DIR"], str(len(os.listdir(os.environ["SM_MODEL_DIR"])))), "w").close()
 """
-    ran = run_it(code=code)
+    ran = run_it(code=code, metrics={"loss": "loss: (.)"})
     (ran.job.failure).write_text("of the first start")
     ran = again(ran.job)
     assert ran.state == "COMPLETED"
     assert "begins" in ran.log
     assert "resumes" in ran.log
     assert [path.name for path in ran.job.model.iterdir()] == ["0"]
+    found = Records(ran.job.records).scalars("loss", "script")
+    assert [(each.step, each.value) for each in found] == [(0, 1), (1, 2), (2, 1), (3, 2)]
     assert not ran.job.failure.exists()
 
 

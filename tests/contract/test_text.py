@@ -85,7 +85,7 @@ def test_a_line_without_end_is_bounded() -> None:
 
 def scanned(tmp_path: Path, expressions: dict[str, str], lines: list[str], patience: float = 1.0) -> MetricScanner:
     with RecordWriter(tmp_path / "records") as records:
-        scanner = MetricScanner(expressions, records, patience)
+        scanner = MetricScanner(expressions, records, patience=patience)
         scanner.scan(lines)
     return scanner
 

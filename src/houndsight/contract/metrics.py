@@ -57,12 +57,20 @@ class _TookTooLongError(Exception):
 class MetricScanner:
     """Looks for every metric in every line and records the first match's first group.
 
-    The n-th number of a metric has step n, from 0; its mode is `script`.
+    The n-th number of a metric has step n, from 0, or from where an earlier start of the job left off (`recorded`:
+    how many there are by name); its mode is `script`.
     """
 
-    def __init__(self, expressions: Mapping[str, str], records: RecordWriter, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        expressions: Mapping[str, str],
+        records: RecordWriter,
+        recorded: Mapping[str, int] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.metrics = [Metric(name, re.compile(expression)) for name, expression in expressions.items()]
         self._records = records
+        self._recorded = recorded or {}
         self._patience = patience
         self._searching = False
 
@@ -92,7 +100,8 @@ class MetricScanner:
             if match is not None:
                 value = metric.take(match[1])
                 if value is not None:
-                    self._records.scalar(metric.name, value, step=metric.found - 1, mode=MODE)
+                    step = self._recorded.get(metric.name, 0) + metric.found - 1
+                    self._records.scalar(metric.name, value, step=step, mode=MODE)
 
     @contextmanager
     def _time_limit(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from houndsight.contract.environment import environment, this_machine
 from houndsight.contract.failure import MOST, FailureText, hint
 from houndsight.contract.life import Ending, Limits, Script, kill_left
 from houndsight.contract.lines import LineTap
-from houndsight.contract.metrics import MetricScanner
+from houndsight.contract.metrics import MODE, MetricScanner
 from houndsight.contract.outcome import ScriptOutcome, failed_at, summary
 from houndsight.contract.pack import pack
 from houndsight.errors import JobError
+from houndsight.records.reader import Records
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ScriptSpec
 from houndsight.workspace import JobFolder, atomic_write, friendly_disk_errors, remove_tree, write_json
@@ -69,6 +71,7 @@ def run_script(
         log.warning("requirements.txt asks for what is not installed here: %s.", ", ".join(missing))
     with _scratch(job):
         run = _live(job, spec, words, environment(job, spec, config, machine, os.environ), stop, records, grace)
+    job.output.mkdir(exist_ok=True)  # a script may have done anything to it
     pack(job.model, job.model_archive)
     pack(layout.output_data(job), job.output_archive)
     return _conclude(job, spec, run, missing)
@@ -84,7 +87,8 @@ def _live(
     grace: float | None,
 ) -> _Run:
     """Start the script and gather what it prints until nothing of it is left."""
-    scanner, text = MetricScanner(spec.metrics, records), FailureText()
+    recorded = Counter(each.name for each in Records(job.records).scalars(mode=MODE))
+    scanner, text = MetricScanner(spec.metrics, records, recorded), FailureText()
     began = time.monotonic()
     with friendly_disk_errors(job.path), job.log.open("a", encoding="utf-8") as file:
 
@@ -145,7 +149,8 @@ def _conclude(job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str]) -
 def _failure(job: JobFolder, run: _Run) -> str:
     """The text of `output/failure`: what the script wrote there itself, else SageMaker's words."""
     if job.failure.is_file():
-        return job.failure.read_text(encoding="utf-8", errors="replace")[:MOST]
+        with job.failure.open(encoding="utf-8", errors="replace") as said:
+            return said.read(MOST)
     reason = run.text.reason(run.ending.code, run.words)
     with atomic_write(job.failure, "w") as file:
         file.write(reason)
