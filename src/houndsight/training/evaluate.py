@@ -15,7 +15,8 @@ from houndsight import metrics
 from houndsight.data.images import thumbnail
 from houndsight.data.loader import Batches
 from houndsight.errors import DataError, ImageError, JobError
-from houndsight.spec import Evaluation, Index, Mistake, SplitName
+from houndsight.results import Evaluation, Mistake
+from houndsight.spec import Index, SplitName
 from houndsight.workspace import atomic_write, friendly_disk_errors, write_json
 
 log = logging.getLogger("houndsight")

@@ -20,7 +20,7 @@ from houndsight.training.checkpoint import Keeper
 from houndsight.training.device import choose_device, choose_precision, precision, settled
 from houndsight.training.evaluate import Stopped, outputs
 from houndsight.training.observe import Clock, Tally
-from houndsight.training.optim import build_loss, build_optimizer, learning_rate, set_learning_rate
+from houndsight.training.optim import build_loss, build_optimizer, learning_rate, peak, set_learning_rate
 from houndsight.workspace import Progress
 
 log = logging.getLogger("houndsight")
@@ -75,7 +75,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
         plan = {"steps_per_epoch": batches.steps_per_epoch, "batch_size": spec.batch_size, "total": total}
         keeper = Keeper(checkpoints, spec.checkpoint_seconds, network, optimizer, device, plan)
         state = keeper.state
-        tally = Tally(state, records, network, optimizer, deferred=device.type == "cuda")
+        tally = Tally(state, records, network, optimizer, lower=lower_rate(spec, dtype), deferred=device.type == "cuda")
         clock.lap("fit")
         stopped = False
         while not (state.finished or stopped):
@@ -100,11 +100,11 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
 
                 state.step += 1
                 state.batch += 1
+                progress("train", state.step, total)
                 stopped = stop()
                 write = stopped or keeper.due()
                 if write or tally.due():
                     tally.settle()
-                progress("train", state.step, total)
                 clock.lap("fit")
                 if write:
                     keeper.save()
@@ -137,6 +137,12 @@ def total_steps(spec: ClassifierSpec, steps_per_epoch: int) -> int:
     if steps_per_epoch < 1:
         raise DataError("There is no batch to train on.", "Give more images, or a smaller --batch-size.")
     return spec.steps if spec.steps is not None else (spec.epochs or EPOCHS) * steps_per_epoch
+
+
+def lower_rate(spec: ClassifierSpec, dtype: torch.dtype) -> str:
+    """What to type where a loss became infinite and the images are sound."""
+    exact = " and --precision float32" if dtype != torch.float32 else ""
+    return f"Start a new job with a tenth of the learning rate, --lr {peak(spec) / 10:.3g}{exact}."
 
 
 @dataclass(frozen=True)

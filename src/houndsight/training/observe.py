@@ -68,10 +68,13 @@ class Tally:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
+        lower: str,
         deferred: bool,
     ) -> None:
+        """`lower` says what to type where the learning rate was too high."""
         self._state = state
         self._network = network
+        self._lower = lower
         self._records = records
         self._optimizer = optimizer
         self._deferred = deferred
@@ -129,17 +132,18 @@ class Tally:
             self._records.scalar("loss", loss, step=step)
             self._records.scalar("lr", lr, step=step)
             if not isfinite(loss):
-                raise refusal(step, lr, ids, loss, self._logits[step - self._steps[0][0]], self._network)
+                raise refusal(step, lr, ids, loss, self._logits[step - self._steps[0][0]], self._network, self._lower)
             self._state.loss += loss * len(ids)
         for waiting in (self._steps, self._losses, self._logits, self._labels):
             waiting.clear()
         self._numbers = 0
 
 
-def refusal(step: int, lr: float, ids: Tensor, loss: float, logits: Tensor, network: nn.Module) -> NonFiniteLossError:
+def refusal(
+    step: int, lr: float, ids: Tensor, loss: float, logits: Tensor, network: nn.Module, lower: str
+) -> NonFiniteLossError:
     """The error for a step whose loss is not finite: which step and images, and the likely cause with its repair."""
     broken = ids.cpu()[~torch.isfinite(logits).all(dim=1).cpu()]
-    lower = f"Start a new job with a lower learning rate: --lr {lr / 10:.3g}."
     if not all(bool(torch.isfinite(each).all()) for each in network.parameters()):
         cause = "The weights are not finite either: a gradient overflowed in an earlier step."
         repair = lower
@@ -148,7 +152,7 @@ def refusal(step: int, lr: float, ids: Tensor, loss: float, logits: Tensor, netw
         repair = "Look at these images; `houndsight check` finds broken ones."
     else:
         cause = "The weights are those before this step and finite."
-        repair = f"{lower} If it stays, give --precision float32, and look at the images of this step."
+        repair = f"{lower} If it stays, look at the images of this step."
     return NonFiniteLossError(
         f"The loss of step {step} (from 0) is {loss}, on {_listed(ids.cpu())} of the training split, at the learning "
         f"rate {lr:.3g}. {cause}",

@@ -25,14 +25,14 @@ def build_optimizer(network: nn.Module, spec: ClassifierSpec) -> torch.optim.Opt
     if not free:
         raise SpecError("freeze: nothing is left to train.", "Give --freeze all (trains the head), a number or none.")
     groups: list[dict[str, Any]] = [
-        {"params": [each for each in free if each.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [each for each in free if each.ndim >= 2], "weight_decay": spec.weight_decay or 0.0},
         {"params": [each for each in free if each.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if spec.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, fused=True)
+        return torch.optim.SGD(groups, lr=peak(spec), momentum=spec.momentum, fused=True)
     kind = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=spec.lr, eps=spec.eps, fused=True)
+    return kind(groups, lr=peak(spec), eps=spec.eps, fused=True)
 
 
 def skip_steps_where(optimizer: torch.optim.Optimizer, flag: Tensor) -> None:
@@ -52,10 +52,16 @@ def learning_rate(spec: ClassifierSpec, step: int, total: int) -> float:
     """
     warm = round(spec.warmup * total)
     if step < warm:
-        return spec.lr * (step + 1) / warm
+        return peak(spec) * (step + 1) / warm
     if spec.schedule == "constant":
-        return spec.lr
-    return spec.lr * 0.5 * (1 + cos(pi * (step - warm) / max(1, total - warm)))
+        return peak(spec)
+    return peak(spec) * 0.5 * (1 + cos(pi * (step - warm) / max(1, total - warm)))
+
+
+def peak(spec: ClassifierSpec) -> float:
+    """The learning rate of a spec that a recipe has completed."""
+    assert spec.lr is not None, "every recipe with steps decides the learning rate"
+    return spec.lr
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
