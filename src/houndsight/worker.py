@@ -15,7 +15,7 @@ from houndsight.backends.base import Stop, execute
 from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.reports import summary
-from houndsight.results import ModelCard
+from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
 from houndsight.workspace import JobFolder, write_json
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from houndsight.data.cache import DecodedImages
+    from houndsight.data.loader import Batches
+    from houndsight.models.network import Built, Network
 
 log = logging.getLogger("houndsight")
 
-PACKAGES = ("houndsight", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg")
+PACKAGES = ("houndsight", "torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "openvino")
 SAMPLES = 64  # validation images that the artifact carries
 
 
@@ -46,46 +48,93 @@ def train_classifier(
     job: JobFolder, spec: ClassifierSpec, stop: Stop, records: RecordWriter
 ) -> Literal["COMPLETED", "STOPPED"]:
     """From an index of labelled images to an evaluated, packed classifier."""
-    from houndsight import metrics
+    from houndsight.data import check
     from houndsight.data.cache import decode_all
     from houndsight.data.loader import ImageBatches
-    from houndsight.models import artifact, network
-    from houndsight.training.evaluate import evaluate, outputs
-    from houndsight.training.loop import fit
+    from houndsight.features.batches import FeatureBatches
+    from houndsight.features.extract import Extractor
+    from houndsight.models import network
+    from houndsight.training import linear, plan
+    from houndsight.training.loop import fit, total_steps
 
-    progress = ProgressFile(job.progress)
+    progress, cache = ProgressFile(job.progress), job.path.parent.parent / "cache"
     index = Index.read(job.index)
     with records.span("build", step=0):
-        built = network.build(spec, len(index.classes))
-    net = built.network
+        built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
+        net = built.network
+    with records.span("check", step=0):
+        findings = check.check(index, workers=spec.workers, progress=progress, cache=cache)
+        write_json(job.check, check.document(index, findings))
     with records.span("decode", step=0):
-        index, images = decode_all(index, net.preprocess, _cache(job), workers=spec.workers, progress=progress)
+        index, images = decode_all(index, net.preprocess, cache, workers=spec.workers, progress=progress)
         write_json(job.index, index)
-    batches = ImageBatches(
-        index,
-        images,
-        net.preprocess,
-        batch_size=spec.batch_size,
-        seed=spec.seed,
-        augment=spec.augment,
-        workers=spec.workers,
-    )
-    fitted = fit(net, batches, spec, checkpoints=job.checkpoints, records=records, stop=stop, progress=progress)
-    if fitted.stopped:
+    if job.plan.is_file():  # a resumed job keeps what was decided
+        spec = ClassifierSpec.read(job.plan)
+    else:
+        spec = plan.decide(spec, net, index)
+        write_json(job.plan, spec)
+    network.freeze_stages(net, spec.freeze)
+
+    from_images = ImageBatches(index, images, net.preprocess, batch_size=spec.batch_size, seed=spec.seed,
+                               augment=spec.augment, workers=spec.workers)  # fmt: skip
+    plan.announce(spec, index, images.size, total_steps(spec, from_images.steps_per_epoch))
+    batches: Batches = from_images
+    frozen = spec.freeze == "all" and (spec.augment == "none" or spec.views > 0)
+    if frozen or spec.head_start == "probe":
+        with records.span("features", step=0):
+            extractor = Extractor(net, index, images, cache, precision=spec.precision, threads=spec.threads,
+                                  progress=progress)  # fmt: skip
+            features = extractor.features()
+            views = extractor.views(spec.views, spec.seed, spec.augment) if frozen and spec.views else None
+        if frozen:
+            batches = FeatureBatches(index, features.splits, batch_size=spec.batch_size, seed=spec.seed, views=views)
+        if spec.optimizer == "lbfgs" or spec.head_start == "probe":
+            with records.span("probe", step=0):
+                fitted = linear.fit_head(net, features, index, spec, records)
+    if spec.optimizer != "lbfgs":
+        fitted = fit(net, batches, spec, checkpoints=job.checkpoints, records=records, stop=stop, progress=progress)
+    if stop() or fitted.stopped:
         return "STOPPED"
 
     with records.span("evaluate", step=fitted.steps):
-        logits, labels = outputs(net, batches, "valid", stop=stop)
-        temperature = metrics.fit_temperature(logits, labels)
-        results = {"valid": evaluate(index, "valid", logits, labels, temperature, job.evaluation)}
-        if "test" in index.splits:  # touched once, here, when nothing is left to choose
-            logits, labels = outputs(net, batches, "test", stop=stop)
-            results["test"] = evaluate(index, "test", logits, labels, temperature, job.evaluation)
+        results, temperature = measure(job, index, net, batches, stop)
+    keep(job, spec, built, index, results, temperature, _samples(images, net.preprocess.image_size))
+    return "COMPLETED"
+
+
+def measure(
+    job: JobFolder, index: Index, net: "Network", batches: "Batches", stop: Stop
+) -> tuple[dict[str, Evaluation], float]:
+    """Evaluate on validation, fit the temperature there, and touch the test split once, at the end."""
+    from houndsight import metrics
+    from houndsight.training.evaluate import evaluate, outputs
+
+    logits, labels = outputs(net, batches, "valid", stop=stop)
+    temperature = metrics.fit_temperature(logits, labels)
+    results = {"valid": evaluate(index, "valid", logits, labels, temperature, job.evaluation)}
+    if "test" in index.splits:
+        logits, labels = outputs(net, batches, "test", stop=stop)
+        results["test"] = evaluate(index, "test", logits, labels, temperature, job.evaluation)
     for split, result in results.items():
         top1 = result.metrics["top1"]
-        log.info("%s: %.2f %% right (95 %% interval %.2f to %.2f, %d images).", split.capitalize(), 100 * top1.value,
-                 100 * top1.low, 100 * top1.high, top1.n)  # fmt: skip
+        log.info("%s: %.2f %% right (95 %% interval %.2f to %.2f, %d images).",
+                 split.capitalize(), 100 * top1.value, 100 * top1.low, 100 * top1.high, top1.n)  # fmt: skip
+    return results, temperature
 
+
+def keep(
+    job: JobFolder,
+    spec: ClassifierSpec,
+    built: "Built",
+    index: Index,
+    results: dict[str, Evaluation],
+    temperature: float,
+    samples: "NDArray[np.uint8]",
+) -> None:
+    """Write the artifact and pack it."""
+    from houndsight.models import artifact
+
+    net = built.network
     card = ModelCard(
         classes=index.classes,
         preprocess=net.preprocess,
@@ -97,13 +146,12 @@ def train_classifier(
         weights_licence=built.licence,
         metrics={split: result.metrics for split, result in results.items()},
         data_fingerprint=index.fingerprint,
-        spec=spec.model_dump(),
+        spec=spec.model_dump(mode="json"),
         versions={name: version(name) for name in PACKAGES},
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    artifact.save(job.model, net, card, _samples(images, net.preprocess.image_size))
+    artifact.save(job.model, net, card, samples)
     artifact.pack(job.model, job.model_archive)
-    return "COMPLETED"
 
 
 def _samples(images: "DecodedImages", side: int) -> "NDArray[np.uint8]":
@@ -115,10 +163,6 @@ def _samples(images: "DecodedImages", side: int) -> "NDArray[np.uint8]":
     rows = images.rows("valid")
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int))
     return np.stack([centre(np.asarray(images.pixels[int(row)]), side) for row in rows[chosen]])
-
-
-def _cache(job: JobFolder) -> Path:
-    return job.path.parent.parent / "cache"
 
 
 def main() -> None:

@@ -77,6 +77,11 @@ class DecodedImages:
     stamp: str
     """Hash over every row's path and time of last change: what is computed from the squares is keyed by it."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the squares on disk; 0 where they are not kept."""
+        return self.pixels.nbytes if isinstance(self.pixels, np.memmap) else 0
+
     def rows(self, split: SplitName) -> npt.NDArray[np.int64]:
         """Row of each of the split's images, in the order of `Index.splits[split]`."""
         return np.array([self.row_of[path] for path in self.index.splits[split].paths], dtype=np.int64)

@@ -31,7 +31,7 @@ def cached(
         found = _whole(place, shape)
         if found is None:
             _make_room(folder, place, 4 * int(np.prod(shape)))
-            with atomic_write(place) as file:
+            with atomic_write(place, "w+b") as file:
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
                 start = file.tell()
                 file.truncate(start + 4 * int(np.prod(shape)))

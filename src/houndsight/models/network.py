@@ -17,7 +17,8 @@ from houndsight.models.head import make_head
 from houndsight.models.inference import normalise
 from houndsight.models.loading import Loaded, file_sha256, load_into, read_state
 from houndsight.models.weights import find_for
-from houndsight.spec import ClassifierSpec, ModelCard, Preprocess
+from houndsight.results import ModelCard
+from houndsight.spec import ClassifierSpec, Preprocess
 
 log = logging.getLogger("houndsight")
 
@@ -102,7 +103,7 @@ def build(spec: ClassifierSpec, num_classes: int) -> Built:
         done = load_into(body, backbone, read_state(path), image_size=size, seed=spec.seed, where=path.name)
     head = make_head(backbone.count_features(body, size), spec.hidden, num_classes, spec.dropout, spec.seed)
     network = Network(backbone.name, body, head, preprocess)
-    _freeze(network, spec.freeze)
+    freeze_stages(network, spec.freeze)
     licence = published.licence if published else ("none" if path is None else "unknown")
     built = Built(network.train(), source, licence, done.count, done.left, done.missing)
     log.info(describe(built))
@@ -136,7 +137,11 @@ def _same_hash(backbone: Backbone, digest: str) -> Published | None:
     return None
 
 
-def _freeze(network: Network, freeze: str | int) -> None:
+def freeze_stages(network: Network, freeze: str | int) -> None:
+    """Freeze the whole backbone (`all`), its first stages (a number) or nothing (`none`).
+
+    Raises `ModelError` where the backbone has fewer stages.
+    """
     if freeze in {"none", 0}:
         return
     if freeze == "all":

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from houndsight.data import folder
+from houndsight.data import folder, sources
 from houndsight.errors import RequestError, WorkspaceError
 from houndsight.spec import FINAL_STATES, ClassifierSpec
 from houndsight.verbs.job import Job, backend_named, open_job, submit
-from houndsight.workspace import Workspace, remove_tree, write_json
+from houndsight.workspace import Progress, Workspace, remove_tree, write_json
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
     workspace: str | Path | None = None,
     backend: Literal["local", "inline"] = "local",
     wait: bool = True,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> Job:
     """Train a classifier on a folder of images and return its job.
@@ -27,8 +28,9 @@ def train(
     """
     spec = ClassifierSpec.create(data=str(data), **settings)
     runner = backend_named(backend)
-    index = folder.scan(spec.data, split_seed=spec.split_seed)
-    files = Workspace.find(workspace).create(_with_absolute_paths(spec), name, backend)
+    place = Workspace.find(workspace)
+    index = folder.scan(sources.local(spec.data, place.cache, progress), split_seed=spec.split_seed)
+    files = place.create(_with_absolute_paths(spec), name, backend)
     write_json(files.index, index)
     job = submit(files, runner)
     if wait:
@@ -64,7 +66,7 @@ def raise_failure(job: Job, *, fresh: bool = False) -> None:
 
 def _with_absolute_paths(spec: ClassifierSpec) -> ClassifierSpec:
     """The same spec for a process that may start elsewhere, today or when the job is resumed."""
-    changed = {"data": spec.data if spec.data.startswith("s3://") else str(Path(spec.data).expanduser().absolute())}
+    changed = {"data": spec.data if "://" in spec.data else str(Path(spec.data).expanduser().absolute())}
     weights = Path(spec.weights).expanduser()
     if weights.is_file():
         changed["weights"] = str(weights.absolute())
