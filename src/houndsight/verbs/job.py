@@ -131,6 +131,8 @@ class Job:
             if ended:
                 break
             ended = backend.wait(self.files, LOOK).state in FINAL_STATES
+            if ended:
+                backend.wait(self.files)  # its process still writes the page
         if rest:
             yield rest
 
