@@ -68,6 +68,7 @@ def test_on_a_terminal_a_bar_in_a_pipe_lines(started: Start, workspace: Workspac
     assert b"Epoch 1:" in drawn
     assert "\x1b" not in out
     assert "test accuracy" in out
+    assert str(workspace.job("bar").report) in out
 
 
 @pytest.mark.slow
