@@ -71,7 +71,7 @@ class Script:
         """Hand on what it prints until it has ended; everything of it is gone when this returns or raises."""
         try:
             reason = self._watch(limits, feed, idle)
-            killed = self._sweep()
+            killed = self._sweep(0.0 if reason else LEFTOVER_SECONDS)
             self._drain(feed)
         except BaseException:
             self._signal(signal.SIGKILL)
@@ -142,7 +142,7 @@ class Script:
                 return
             feed(data)
 
-    def _sweep(self, patience: float = LEFTOVER_SECONDS) -> int:
+    def _sweep(self, patience: float) -> int:
         return kill_left(self._mark, self._process.pid, patience)
 
 

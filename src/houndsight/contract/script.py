@@ -115,7 +115,7 @@ def _grace(job: JobFolder) -> float:
         asked = float(json.loads(job.stop_request.read_bytes()))
     except (OSError, ValueError, TypeError):
         asked = GRACE
-    return max(0.0, asked - min(_TO_PACK, asked / 4))
+    return max(0.0, asked - min(_TO_PACK, asked / 2))
 
 
 def _conclude(job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str]) -> Literal["COMPLETED", "STOPPED"]:
