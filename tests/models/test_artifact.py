@@ -79,7 +79,7 @@ def test_the_files(model: Path, archive: Path) -> None:
         {"backbone": "mobilenet_v3_small"},
         {"backbone": "resnet18", "freeze": "none"},
         {"backbone": "mnasnet0_5"},
-        {"backbone": "vit_b_32", "image_size": 64},
+        {"backbone": "timm/test_vit", "image_size": 160},
         {"backbone": "timm/test_vit", "image_size": 96},
         {"backbone": "timm/test_efficientnet.r160_in1k", "image_size": 64},
     ],

@@ -41,6 +41,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet18", "timm/test_vit"])
 def test_alone_in_a_fresh_process(tmp_path: Path, backbone: str) -> None:
     spec = ClassifierSpec(data="x", weights="none", image_size=64, backbone=backbone, hidden=(6,))
@@ -104,16 +105,19 @@ def test_it_sees_what_training_saw(mode: str, size: tuple[int, int], kind: str) 
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
-def test_it_turns_pictures_upright(turned: int) -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_it_turns_pictures_upright(turned: int, kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = turned
     out = io.BytesIO()
-    Image.fromarray(noise).save(out, "PNG", exif=exif)
+    Image.fromarray(noise).save(out, kind, exif=exif)
     assert np.array_equal(inference.decode(out.getvalue()), pictures.decode(out.getvalue()))
 
 
 def test_what_the_handlers_refuse() -> None:
+    with pytest.raises(ValueError, match="is not taken"):
+        inference.input_fn(b"", None)
     with pytest.raises(ValueError, match="is not taken"):
         inference.input_fn(b'{"url": "http://127.0.0.1"}', "application/json")
     for bad in (np.zeros((2, 2), np.uint8), np.zeros((1, 4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8)):
@@ -132,6 +136,7 @@ def test_what_the_handlers_refuse() -> None:
 def test_answers_in_both_forms() -> None:
     rows = np.array([[0.1, 0.7, 0.2], [0.5, 0.25, 0.25]])
     prediction = {"classes": ["a", "b", "c"], "probabilities": rows, "single": False}
+    assert inference.output_fn(prediction, "*/*") == inference.output_fn(prediction, None)
     body, kind = inference.output_fn(prediction)
     assert kind == "application/json"
     assert [each["class"] for each in json.loads(body)[0]["predictions"]] == ["b", "c", "a"]

@@ -169,6 +169,7 @@ def test_compiled_graph_is_whole(resnet: Network) -> None:
 # ------------------------------------------------------------------------------------------- weights
 
 
+@pytest.mark.assets
 def test_what_was_loaded_is_said(assets: Path, caplog: pytest.LogCaptureFixture) -> None:
     weights = assets / "weights" / "squeezenet1_0-imagenet-deepcompression.pth"
     with caplog.at_level(logging.INFO, "houndsight"):
@@ -179,6 +180,7 @@ def test_what_was_loaded_is_said(assets: Path, caplog: pytest.LogCaptureFixture)
     assert str(assets) not in built.source
 
 
+@pytest.mark.assets
 def test_wrong_weights(assets: Path) -> None:
     with pytest.raises(ModelError, match="0 of its 100 tensors") as caught:
         made(weights=str(assets / "weights" / "squeezenet1_0-imagenet-deepcompression.pth"))

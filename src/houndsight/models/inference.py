@@ -192,9 +192,9 @@ def model_fn(model_dir: str) -> Classifier:
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def input_fn(data: bytes, content_type: str) -> tuple[torch.Tensor | bytes, bool]:
+def input_fn(data: bytes, content_type: str | None) -> tuple[torch.Tensor | bytes, bool]:
     """An encoded image, or uint8 pixels (S, S, 3) or (n, S, S, 3) as .npy; the second item: whether it is one image."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = (content_type or "").partition(";")[0].strip().lower()
     if kind == "application/x-npy":
         pixels = np.load(io.BytesIO(data), allow_pickle=False)
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3:
@@ -222,12 +222,12 @@ def predict_fn(data: tuple[torch.Tensor | bytes, bool], model: Classifier) -> di
     return {"classes": model.classes, "probabilities": probabilities, "single": single}
 
 
-def output_fn(prediction: dict[str, Any], accept: str = "application/json") -> tuple[bytes, str]:
+def output_fn(prediction: dict[str, Any], accept: str | None = "application/json") -> tuple[bytes, str]:
     """JSON `{"predictions": [{"class", "probability"}, ...]}`, most probable first (a list of them for many images).
 
     `application/x-npy` gives the probabilities in the order of `model.json`.
     """
-    if accept.partition(";")[0].strip().lower() == "application/x-npy":
+    if (accept or "").partition(";")[0].strip().lower() == "application/x-npy":
         body = io.BytesIO()
         np.save(body, prediction["probabilities"], allow_pickle=False)
         return body.getvalue(), "application/x-npy"
