@@ -71,6 +71,8 @@ def connect() -> Any:
         "max_pool_connections": WORKERS,
         "connect_timeout": 10,
         "read_timeout": 60,
+        # Asked for by `_append` where it holds: rclone sends the whole object's checksum with a part of it.
+        "response_checksum_validation": "when_required",
     }
     # Other servers than Amazon's seldom have a name for each bucket.
     options |= {"s3": {"addressing_style": "path"}} if endpoint() else {}
@@ -160,7 +162,12 @@ def _remove_others(folder: Path, wanted: set[str]) -> None:
 
 def _fetch(client: Any, bucket: str, wanted: Object, folder: Path) -> int:
     """Fetch one object; returns its size. A line that breaks is taken up again, five times without a new byte."""
-    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+    from botocore.exceptions import (
+        FlexibleChecksumError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
 
     place = folder / wanted.path
     mark = hashlib.sha256(f"{wanted.etag} {wanted.size}".encode()).hexdigest()[:8]
@@ -176,6 +183,9 @@ def _fetch(client: Any, bucket: str, wanted: Object, folder: Path) -> int:
             broken = 0 if part.stat().st_size > before else broken + 1
             if broken == ATTEMPTS:
                 raise
+        except FlexibleChecksumError:
+            part.unlink()
+            raise
     _verify(wanted, part, answer)
     os.utime(part, (wanted.changed, wanted.changed))
     part.replace(place)
@@ -186,7 +196,7 @@ def _append(client: Any, bucket: str, wanted: Object, part: Path) -> dict[str, A
     start = part.stat().st_size if part.is_file() else 0
     if start >= wanted.size:
         start = 0
-    more = {"Range": f"bytes={start}-"} if start else {}
+    more = {"Range": f"bytes={start}-"} if start else {"ChecksumMode": "ENABLED"}
     answer: dict[str, Any] = client.get_object(Bucket=bucket, Key=wanted.key, IfMatch=wanted.etag, **more)
     with open(part, "ab" if start else "wb") as file:
         file.writelines(answer["Body"].iter_chunks(_BLOCK))

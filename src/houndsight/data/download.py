@@ -13,6 +13,7 @@ import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from houndsight.data.archives import locked
@@ -56,6 +57,7 @@ def _attempt(url: str, final: Path, progress: Progress | None) -> bool:
             with _open(url, final, part) as answer:
                 _receive(url, answer, part, progress)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == http.client.NOT_MODIFIED:
                 return True
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and before:
@@ -92,12 +94,20 @@ def _open(url: str, final: Path, part: Path) -> http.client.HTTPResponse:
 class _WebOnly(urllib.request.HTTPRedirectHandler):
     """Follows redirections to http and https alone."""
 
-    def redirect_request(self, *arguments: object) -> urllib.request.Request | None:
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         """As ever, but not to ftp."""
-        new = str(arguments[-1])
-        if urlsplit(new).scheme not in ("http", "https"):
-            raise DataError(f"The server sends us on to {new}.", "Download it yourself and give the file.")
-        return super().redirect_request(*arguments)  # type: ignore[arg-type]
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            fp.close()
+            raise DataError(f"The server sends us on to {newurl}.", "Download it yourself and give the file.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 _OPENER = urllib.request.build_opener(_WebOnly)

@@ -33,13 +33,13 @@ CROWD_OF_COPIES = 0.1
 """The same as a share of the pairs above the bar: copies of every strength (small turns) leave a few there."""
 CANDIDATE = (0.80, 0.85, 0.90, 0.95)
 """Least correlation of two signatures for a closer look; the first that keeps to `MOST_CANDIDATES`."""
-MOST_CANDIDATES = 5.0
+MOST_CANDIDATES = 2.0
 """Pairs a picture that may need a closer look (0.1 ms each); where even 0.95 gives more, all pictures are alike."""
 _MARGIN = 2.5
 """What the centre leaves out at each edge, in pixels of the miniature: reaches crops of up to 10 % a side."""
 _TILE = 1024
 _PROBE = 512
-_MOST_PROBED = 6_000
+_MOST_PROBED = 3_000
 _PAIRS = 256
 
 
