@@ -12,23 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from houndsight.records.writer import RecordWriter
-from houndsight.spec import (
-    ClassifierSpec,
-    ClassScore,
-    Evaluation,
-    Finding,
-    Index,
-    Measure,
-    Mistake,
-    ModelCard,
-    Preprocess,
-    Reject,
-    ReliabilityBin,
-    Split,
-    SplitName,
-    State,
-    Status,
-)
+from houndsight.results import ClassScore, Evaluation, Measure, Mistake, ModelCard, ReliabilityBin
+from houndsight.spec import ClassifierSpec, Finding, Index, Preprocess, Reject, Split, SplitName, State, Status
 from houndsight.workspace import JobFolder, Workspace, write_json
 
 START = 1_760_000_000.0
@@ -59,7 +44,7 @@ def make_job(
     job = Workspace(workspace).create(spec, name)
     rng = np.random.default_rng(7)
     write_index(job, classes, per_class)
-    write_plan(job)
+    write_plan(job, spec)
     write_records(job, rng, steps, spans=True)
     if findings:
         write_findings(job)
@@ -106,9 +91,10 @@ def write_index(job: JobFolder, classes: Sequence[str], per_class: int) -> None:
     write_json(job.index, index)
 
 
-def write_plan(job: JobFolder) -> None:
-    """What a worker decides before it starts."""
-    write_json(job.plan, {"epochs": 10, "device": "cpu", "precision": "float32", "threads": 2, "image_size": 224})
+def write_plan(job: JobFolder, spec: ClassifierSpec) -> None:
+    """The settings as a worker decides them before it starts."""
+    decided = {"recipe": "plain", "weight_decay": 0.01, "threads": 2, "device": "cpu"}
+    write_json(job.plan, spec.model_copy(update=decided))
 
 
 def write_records(job: JobFolder, rng: np.random.Generator, steps: int, *, spans: bool) -> None:

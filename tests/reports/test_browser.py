@@ -89,7 +89,8 @@ def test_a_request_and_a_word_on_the_console_would_be_noticed(tmp_path: Path) ->
 WORK = """
 <script>
 const drawn = () => document.querySelectorAll("svg.marks").length === 6;
-const ticks = (id) => [...document.querySelector(`#${id} svg .role-axis-label`).children].map((e) => e.textContent).sort();
+const axis = (id) => document.querySelector(`#${id} svg .role-axis-label`);
+const ticks = (id) => [...axis(id).children].map((each) => each.textContent).sort();
 const press = (selector) => document.querySelector(selector).click();
 const recalls = () => [...document.querySelectorAll("#classes tbody tr")].map((row) => +row.cells[1].dataset.value);
 const wait = () => new Promise((done) => setTimeout(done, 100));

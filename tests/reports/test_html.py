@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from houndsight.reports import summary
-from houndsight.spec import Evaluation
+from houndsight.results import Evaluation
 from houndsight.workspace import JobFolder, write_json
 
 from .factory import make_job
@@ -140,7 +140,7 @@ def test_hostile_names_are_text(workspace_folder: Path) -> None:
 
 def read_tags(workspace_folder: Path) -> set[str]:
     """The elements of the same page with harmless names."""
-    job = make_job(workspace_folder, "harmless", classes=[f"class {n}" for n in range(len(HOSTILE))], per_class=6)
+    job = make_job(workspace_folder, "harmless", classes=[f"class_{n}" for n in range(len(HOSTILE))], per_class=6)
     summary.build(job)
     return {tag for tag, _ in read(job).tags}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from houndsight.errors import DiskFullError, WorkspaceError
+from houndsight.errors import WorkspaceError
 from houndsight.reports import summary
 from houndsight.reports.page import Page
-from houndsight.spec import Finding
+from houndsight.spec import Finding, ScriptSpec
 from houndsight.workspace import JobFolder, Workspace, write_json
 
 from .factory import make_job
@@ -73,7 +73,7 @@ def test_what_cannot_be_read_is_named_on_the_page(workspace_folder: Path, piece:
     job = make_job(workspace_folder, steps=5, per_class=4, mistakes=1)
     (job.path / piece).write_bytes(rubbish)
     page = summary.gather(job)
-    harmless = rubbish.startswith(b'{"kind') and piece in {"plan.json", "check.json", "findings.json"}
+    harmless = rubbish.startswith(b'{"kind') and piece in {"check.json", "findings.json"}
     assert harmless or any(note.startswith(piece) for note in page.notes)
 
 
@@ -137,14 +137,44 @@ def test_the_command_to_repeat_it_names_every_changed_setting(finished: JobFolde
     assert run.repeat == (
         "houndsight train /data/digits --backbone mobilenet_v2 --hidden 256 --lr 0.003 --epochs 10 --augment crop-flip"
     )
-    changed = [each.name for each in run.settings if each.changed]
-    assert changed == ["data", "backbone", "hidden", "lr", "epochs", "augment"]
-    assert [each.changed for each in run.settings] == sorted((each.changed for each in run.settings), reverse=True)
+    origins = {each.name: each.origin for each in run.settings}
+    assert [name for name, origin in origins.items() if origin == "decided"] == [
+        "recipe",
+        "weight_decay",
+        "device",
+        "threads",
+    ]
+    assert list(origins.values()) == sorted(origins.values(), key=["given", "decided", "default"].index)
 
 
-def test_a_job_of_another_kind_shows_its_settings_as_they_are(workspace_folder: Path) -> None:
+def test_a_script_has_its_page_and_no_secret_on_it(workspace_folder: Path) -> None:
     job = make_job(workspace_folder, steps=5, per_class=4)
-    write_json(job.spec, {"kind": "script", "script": "hpo.py", "hyperparameters": {"lr": 0.01}})
+    spec = ScriptSpec(
+        entry_point="hpo.py",
+        source_dir="/code/my project",
+        channels={"training": "/data"},
+        hyperparameters={"lr": 0.01, "name": "a b"},
+        environment={"API_TOKEN": "hush"},
+    )
+    write_json(job.spec, spec)
+    for gone in (job.plan, job.index):
+        gone.unlink()
+    shutil.rmtree(job.evaluation)
+    summary.build(job)
+    page = Page.read(job.report_data)
+    assert page.notes == ()
+    assert page.run is not None
+    assert page.run.repeat == (
+        "houndsight run '/code/my project/hpo.py' --source-dir '/code/my project' --channel training=/data "
+        "--hp lr=0.01 --hp 'name=a b' --env API_TOKEN=..."
+    )
+    assert page.overview.trained.startswith("hpo.py ran: 5 steps")
+    assert b"hush" not in job.report.read_bytes() + job.report_data.read_bytes()
+
+
+def test_a_job_of_an_unknown_kind_shows_its_settings_as_they_are(workspace_folder: Path) -> None:
+    job = make_job(workspace_folder, steps=5, per_class=4)
+    write_json(job.spec, {"kind": "novel", "script": "hpo.py", "hyperparameters": {"lr": 0.01}})
     page = summary.gather(job)
     assert page.run is not None
     assert [(each.name, each.value) for each in page.run.settings] == [
@@ -161,13 +191,12 @@ def test_the_confusion_matrix_is_complete(many: JobFolder) -> None:
     assert result.confused[0].count >= result.confused[-1].count
 
 
-def test_a_folder_that_cannot_be_written_is_said_so(workspace_folder: Path) -> None:
-    job = make_job(workspace_folder, steps=5, per_class=4)
-    job.report_data.mkdir()
-    with pytest.raises((WorkspaceError, DiskFullError, OSError)):
-        summary.build(job)
-    assert not job.report.exists()
-    assert [each.name for each in job.path.iterdir() if each.name.startswith(".")] == []
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    """A file in the folder's place: not even root can write there."""
+    (tmp_path / "job").write_text("no folder")
+    with pytest.raises(WorkspaceError, match="Cannot write"):
+        summary.build(JobFolder(tmp_path / "job"))
+    assert [each.name for each in tmp_path.iterdir()] == ["job"]
 
 
 def test_no_torch_is_imported(finished: JobFolder) -> None:

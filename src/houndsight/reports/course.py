@@ -43,7 +43,7 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
         if p.value is not None
     ]
     shares = name == "accuracy" and all(0 <= p.value <= 1 for c in curves for p in c.points if p.value is not None)
-    title = _TITLES.get(name, name)
+    title = _TITLES.get(name, name.replace("_", " "))
     chosen = _mode_colours(curves)
     spec = {
         "data": {"values": rows},
@@ -52,7 +52,7 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
                 "step",
                 "Step",
                 axis={"format": "~s", "grid": False, "tickCount": 6},
-                scale={"nice": False, "domain": [0, max(last, 1)]},
+                scale={"nice": False, "domain": [0, max(last, 1)], "padding": 6},
             ),
             "color": colours("mode", chosen),
         },
@@ -72,7 +72,7 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
 def _curve_layers(title: str, *, zero: bool, shares: bool, dots: bool) -> list[Document]:
     """The band, the line, the dots of short curves, and the dot under the pointer with its tooltip."""
     axis = {"format": ".0%" if shares else "~g", "tickCount": 5, "domain": False, "ticks": False}
-    y: Document = {"scale": {"zero": zero}, "axis": axis}
+    y: Document = {"scale": {"zero": zero, "padding": 6}, "axis": axis}
     value = {"y": quantity("value", **y)}
     form = ".1%" if shares else ".4~g"
     short = {"transform": [{"filter": "datum.dot"}], "mark": _DOT | {"size": 36, "opacity": 1}, "encoding": value}

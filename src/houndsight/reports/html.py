@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from houndsight.reports import charts, course, words
 from houndsight.reports.chart import Chart
 from houndsight.reports.page import Page, Result
-from houndsight.spec import Measure, Mistake
+from houndsight.results import Measure, Mistake
 from houndsight.workspace import JobFolder, Workspace, atomic_write, friendly_disk_errors
 
 PICTURES = 700_000
@@ -186,6 +186,8 @@ def _environment() -> Environment:
         "size": words.size,
         "plain": _plain,
         "whisker": _whisker,
+        "prose": _prose,
+        "breakable": _breakable,
     }
     environment.globals |= {"plural": words.plural, "splits": words.SPLITS}
     return environment
@@ -193,8 +195,21 @@ def _environment() -> Environment:
 
 def _plain(value: Any) -> str:
     """A setting's value as one would type it."""
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, dict):
+        text = ", ".join(f"{key}={each}" for key, each in value.items())
+    else:
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return "–" if value is None or not text else text
+
+
+def _prose(text: str) -> Markup:
+    """A sentence whose `code` is set as code."""
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
+
+
+def _breakable(text: str) -> Markup:
+    """A name that may go on in the next line after `_`, `.`, `-` and `/`."""
+    return Markup("<wbr>").join(re.findall(r"[^_./-]*[_./-]|[^_./-]+$", text))
 
 
 def _bundle_cache(job: JobFolder) -> Path | None:

@@ -21,7 +21,7 @@ def confusion(result: Result) -> Chart:
     """
     size = len(result.classes)
     layers = [_cells(outlined=size <= OUTLINED)] + [_counts()] * (size <= NUMBERED)
-    tilted = {"labelAngle": -45, "labelAlign": "right", "labelBaseline": "middle"}
+    tilted = {"labelAngle": -45, "labelAlign": "right", "labelBaseline": "middle", "labelOverlap": False}
     spec = {
         "data": {"values": _rows(result)},
         "params": [{"name": "names", "value": list(result.classes)}],
@@ -53,12 +53,12 @@ def _rows(result: Result) -> list[Document]:
 
 
 def _axis(channel: str, title: str, size: int, more: Document) -> Document:
-    """An axis of numbers that are labelled with the names of classes, every 15 pixels at most."""
-    span = {"x": "width", "y": "height"}[channel]
+    """An axis of numbers that are labelled with the names of classes where there is room for them."""
+    span, apart = {"x": ("width", 26), "y": ("height", 15)}[channel]
     at = "datum.value"
     axis = {
         "labelExpr": f"{at} >= 0 && {at} < length(names) && {at} == floor({at}) ? names[{at}] : ''",
-        "tickCount": {"signal": f"max(2, floor({span} / 15))"},
+        "tickCount": {"signal": f"max(2, floor({span} / {apart}))"},
         "tickMinStep": 1,
         "labelLimit": 120,
         "labelOverlap": "greedy",

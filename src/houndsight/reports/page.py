@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from houndsight.spec import ClassScore, Finding, Frozen, Measure, Mistake, Reject, ReliabilityBin, State
+from houndsight.results import ClassScore, Measure, Mistake, ReliabilityBin
+from houndsight.spec import Finding, Frozen, Reject, State
 
 FORMAT_VERSION = 1
 """Layout of report.json. 1: the first."""
@@ -226,9 +227,9 @@ class Setting(Frozen):
     value: Any
     """What it was."""
     default: Any
-    """What it would have been."""
-    changed: bool
-    """Whether the two differ."""
+    """What it would have been without anybody saying anything."""
+    origin: Literal["given", "decided", "default"]
+    """Given by the user, decided from the data and the machine, or the default."""
     meaning: str
     """What it means."""
 
@@ -239,9 +240,7 @@ class Run(Frozen):
     kind: str
     """classifier, script, ..."""
     settings: tuple[Setting, ...]
-    """Differing from the default first."""
-    plan: dict[str, str]
-    """What was decided from the spec, the data and the machine."""
+    """Given ones first, then decided ones, then defaults."""
     facts: dict[str, str]
     """Weights, licence, times, back end."""
     versions: dict[str, str]

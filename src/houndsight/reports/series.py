@@ -31,6 +31,8 @@ LABELS = {
     "validation": "Validation",
     "evaluation": "Evaluation",
     "evaluate": "Evaluation",
+    "build": "Building the network",
+    "check": "Checking the data",
     "scan": "Listing files",
     "decode": "Decoding images",
     "features": "Computing features",

@@ -9,12 +9,12 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from houndsight.errors import RequestError
 from houndsight.records.reader import Records
 from houndsight.records.schema import Scalar, Span
-from houndsight.reports import html, series, words
+from houndsight.reports import commands, html, series, words
 from houndsight.reports.page import (
     Cell,
     ClassCount,
@@ -28,7 +28,17 @@ from houndsight.reports.page import (
     Setting,
     TimeUse,
 )
-from houndsight.spec import ClassifierSpec, Evaluation, Finding, Frozen, Index, ModelCard, SplitName, Status
+from houndsight.results import Evaluation, ModelCard
+from houndsight.spec import (
+    ClassifierSpec,
+    Finding,
+    Frozen,
+    Index,
+    JobSpec,
+    ScriptSpec,
+    SplitName,
+    Status,
+)
 from houndsight.workspace import JobFolder, atomic_write, write_json
 
 REJECTS = 50
@@ -64,7 +74,8 @@ def gather(job: JobFolder) -> Page:
     notes: list[str] = []
     status = _read(job.status, Status, notes)
     raw = _json(job.spec, notes)
-    spec = _read(job.spec, ClassifierSpec, notes) if raw.get("kind") == "classifier" else None
+    spec = _spec(job, raw, notes)
+    used = _read(job.plan, ClassifierSpec, notes) or (spec if isinstance(spec, ClassifierSpec) else None)
     index = _read(job.index, Index, notes)
     findings = _findings(job, notes)
     curves, time = _recorded(job, notes)
@@ -74,16 +85,22 @@ def gather(job: JobFolder) -> Page:
     return Page(
         job=job.name,
         state=status.state if status else None,
-        overview=words.overview(job.name, status, spec, data, curves, time, results, findings, failure),
+        overview=words.overview(job.name, status, spec, used, data, curves, time, results, findings, failure),
         findings=tuple(findings or ()),
         data=data,
         curves=curves,
         time=time,
         results=results,
-        run=_run(job, raw, spec, status, notes),
+        run=_run(job, raw, spec, used, status, notes),
         failure=failure,
         notes=tuple(notes),
     )
+
+
+def _spec(job: JobFolder, raw: dict[str, Any], notes: list[str]) -> JobSpec | None:
+    kinds: dict[str, type[JobSpec]] = {"classifier": ClassifierSpec, "script": ScriptSpec}
+    kind = kinds.get(str(raw.get("kind")))
+    return _read(job.spec, kind, notes) if kind else None
 
 
 def _json(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -203,7 +220,12 @@ def _result(evaluation: Evaluation) -> Result:
 
 
 def _run(
-    job: JobFolder, raw: dict[str, Any], spec: ClassifierSpec | None, status: Status | None, notes: list[str]
+    job: JobFolder,
+    raw: dict[str, Any],
+    spec: JobSpec | None,
+    used: ClassifierSpec | None,
+    status: Status | None,
+    notes: list[str],
 ) -> Run | None:
     if not raw:
         return None
@@ -218,30 +240,36 @@ def _run(
         facts |= {what: _moment(when) for what, when in (("started", status.started), ("ended", status.ended)) if when}
     return Run(
         kind=str(raw.get("kind", "")),
-        settings=_settings(spec) if spec else _plain_settings(raw),
-        plan=words.flat(_json(job.plan, notes)),
+        settings=_settings(spec, used or spec) if spec else _plain_settings(raw),
         facts=facts,
         versions=card.versions if card else {},
-        repeat=words.repeat(spec) if spec else "",
+        repeat=commands.repeat(spec) if spec else "",
     )
 
 
-def _settings(spec: ClassifierSpec) -> tuple[Setting, ...]:
+def _settings(spec: JobSpec, used: JobSpec) -> tuple[Setting, ...]:
+    """Every setting as it was used; of environment variables, which may be secrets, the names alone."""
     rows = []
-    for name, field in type(spec).model_fields.items():
-        value = getattr(spec, name)
+    for name, field in type(used).model_fields.items():
+        value = getattr(used, name)
         if name == "kind":
             continue
-        default = None if field.is_required() else field.default
-        changed = field.is_required() or value != default
-        rows.append(Setting(name=name, value=value, default=default, changed=changed, meaning=field.description or ""))
-    return tuple(sorted(rows, key=lambda row: not row.changed))
+        if name == "environment":
+            value = list(value)
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        origin: Literal["given", "decided", "default"] = "default"
+        if name in spec.model_fields_set:
+            origin = "given"
+        elif value != default and value:
+            origin = "decided"
+        rows.append(Setting(name=name, value=value, default=default, origin=origin, meaning=field.description or ""))
+    return tuple(sorted(rows, key=lambda row: ("given", "decided", "default").index(row.origin)))
 
 
 def _plain_settings(raw: dict[str, Any]) -> tuple[Setting, ...]:
     rows = words.flat(raw)
     return tuple(
-        Setting(name=name, value=value, default=None, changed=True, meaning="")
+        Setting(name=name, value=value, default=None, origin="given", meaning="")
         for name, value in rows.items()
         if name != "kind"
     )

@@ -1,11 +1,11 @@
-"""Numbers into sentences: the verdicts of the first screen and the commands that come next."""
+"""Numbers into sentences: the verdicts of the first screen and the plain text of everything else."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 
-from houndsight.reports.page import Command, Curve, DataTable, Failure, Overview, Result, TimeUse, Verdict
-from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, Status
+from houndsight.reports import commands
+from houndsight.reports.page import Curve, DataTable, Failure, Overview, Result, TimeUse, Verdict
+from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, JobSpec, ScriptSpec, Status
 
 THIN = "\u202f"
 """Narrow no-break space: between a number and its unit, and between thousands."""
@@ -68,7 +68,8 @@ def size(count_of_bytes: float) -> str:
 def overview(
     name: str,
     status: Status | None,
-    spec: ClassifierSpec | None,
+    spec: JobSpec | None,
+    used: ClassifierSpec | None,
     data: DataTable | None,
     curves: Sequence[Curve],
     time: TimeUse | None,
@@ -76,19 +77,22 @@ def overview(
     findings: Sequence[Finding] | None,
     failure: Failure | None,
 ) -> Overview:
-    """The first screen from everything else; `findings` is None where nobody looked."""
+    """The first screen from everything else.
+
+    `used` are the settings that a classifier came to use; `findings` is None where nobody looked.
+    """
     return Overview(
-        trained=_trained(status, spec, data, curves, time),
-        good=_good(status, results, curves),
+        trained=_trained(status, used or spec, data, curves, time),
+        good=_good(status, spec, results, curves),
         healthy=_healthy(status, findings, failure, curves),
         speed=_speed(time),
-        next=_next(name, status, spec, bool(results)),
+        next=commands.after(name, status, spec, used),
     )
 
 
 def _trained(
     status: Status | None,
-    spec: ClassifierSpec | None,
+    spec: JobSpec | None,
     data: DataTable | None,
     curves: Sequence[Curve],
     time: TimeUse | None,
@@ -96,9 +100,9 @@ def _trained(
     """Who learned what from how much, and how far it came, in one sentence."""
     state = status.state if status else None
     steps = max((each.points[-1].step + 1 for each in curves if each.points and each.mode == "train"), default=0)
-    if spec is None:
+    if not isinstance(spec, ClassifierSpec):
         verb = {"COMPLETED": "ran", "RUNNING": "is running", "STOPPING": "is stopping"}.get(state or "", "was run")
-        sentence = f"A script {verb}"
+        sentence = f"{spec.entry_point if spec else 'Something'} {verb}"
     else:
         usual = "began to learn" if steps else "was to learn"
         verb = {"COMPLETED": "learned", "RUNNING": "is learning", "STOPPING": "is learning"}.get(state or "", usual)
@@ -116,13 +120,16 @@ def _trained(
 
 def network(spec: ClassifierSpec) -> str:
     """What was trained of which network, in words."""
-    how = {"all": "frozen, new head", "none": "all layers"}.get(
-        str(spec.freeze), f"first {plural(int(spec.freeze), 'stage')} frozen" if isinstance(spec.freeze, int) else ""
-    )
+    if spec.freeze == "none":
+        how = "all layers"
+    elif spec.freeze == "all":
+        how = "frozen, linear head in closed form" if spec.optimizer == "lbfgs" else "frozen, new head"
+    else:
+        how = f"first {plural(spec.freeze, 'stage')} frozen"
     return f"{spec.backbone} ({how})"
 
 
-def _good(status: Status | None, results: Sequence[Result], curves: Sequence[Curve]) -> Verdict:
+def _good(status: Status | None, spec: JobSpec | None, results: Sequence[Result], curves: Sequence[Curve]) -> Verdict:
     for result in results:
         top1 = result.metrics.get("top1")
         if top1 is None or not math.isfinite(top1.value):
@@ -136,6 +143,11 @@ def _good(status: Status | None, results: Sequence[Result], curves: Sequence[Cur
     if best is not None:
         detail = f"best validation accuracy so far, at step {count(best.best_step or 0)}; no test result yet."
         return Verdict(tone="quiet", headline=percent(best.best), detail=detail)
+    if isinstance(spec, ScriptSpec):
+        said = next((each for each in curves if each.last is not None), None)
+        detail = f"the last of {plural(said.count, 'value')} of “{said.name}” in its output." if said else ""
+        headline = number(said.last) if said else "Not measured"
+        return Verdict(tone="quiet", headline=headline, detail=detail or "No metric was found in its output.")
     over = status is not None and status.state in FINAL_STATES
     return Verdict(
         tone="quiet",
@@ -185,45 +197,8 @@ def _speed(time: TimeUse | None) -> Verdict:
     if avoidable and avoidable[0].share >= 0.05:
         most = avoidable[0]
         what = "Without it" if most.label == headline else f"Without “{most.label.lower()}” ({percent(most.share, 0)})"
-        detail += f" {what} the run would be {1 / (1 - min(most.share, 0.99)):.2g} times as fast."
+        detail += f" {what} the run would be {1 / (1 - min(most.share, 0.99)):.1f} times as fast."
     return Verdict(tone="quiet", headline=headline, detail=detail)
-
-
-def _next(name: str, status: Status | None, spec: ClassifierSpec | None, evaluated: bool) -> tuple[Command, ...]:
-    state = status.state if status else None
-    if state in {"QUEUED", "RUNNING", "STOPPING"}:
-        return (
-            Command(purpose="Follow it", command=f"houndsight logs {name} -f"),
-            Command(purpose="Stop it, keeping what it learned", command=f"houndsight stop {name}"),
-            Command(purpose="Bring this page up to date", command=f"houndsight report {name}"),
-        )
-    if state == "COMPLETED" and evaluated:
-        commands = [
-            Command(purpose="Classify images", command=f"houndsight predict {name} photo.jpg"),
-            Command(purpose="Measure it on other data", command=f"houndsight evaluate {name} DATA"),
-        ]
-        if spec is not None and spec.freeze == "all":
-            tuned = f"houndsight train {shlex.quote(spec.data)} --backbone {shlex.quote(spec.backbone)} --freeze none"
-            commands.append(Command(purpose="Train all layers, slower and often better", command=tuned))
-        return tuple(commands)
-    if state in {"FAILED", "STOPPED"} and spec is not None:
-        return (
-            Command(purpose="Go on from the last checkpoint", command=f"houndsight train --resume {name}"),
-            Command(purpose="Read the whole log", command=f"houndsight logs {name}"),
-        )
-    return (Command(purpose="Read the log", command=f"houndsight logs {name}"),)
-
-
-def repeat(spec: ClassifierSpec) -> str:
-    """The command line that asks for the same training again: the data and every setting that is not its default."""
-    parts = ["houndsight", "train", spec.data]
-    for name, field in type(spec).model_fields.items():
-        value = getattr(spec, name)
-        if name in {"kind", "data"} or value == field.default:
-            continue
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
-        parts += [f"--{name.replace('_', '-')}", text]
-    return shlex.join(parts)
 
 
 def flat(document: Mapping[str, object], prefix: str = "") -> dict[str, str]:
