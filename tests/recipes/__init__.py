@@ -1,0 +1,1 @@
+"""Tests of the recipes: what was given stands, what contradicts is refused."""
