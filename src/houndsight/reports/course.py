@@ -43,7 +43,7 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
         if p.value is not None
     ]
     shares = name == "accuracy" and all(0 <= p.value <= 1 for c in curves for p in c.points if p.value is not None)
-    title = _TITLES.get(name, name.replace("_", " "))
+    title = _TITLES.get(name) or name[:1].upper() + name[1:].replace("_", " ")
     chosen = _mode_colours(curves)
     spec = {
         "data": {"values": rows},
