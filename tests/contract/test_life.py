@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from houndsight.contract import layout
+from houndsight.verbs.run import script_spec
+from houndsight.workspace import Workspace
 
-from .conftest import RunIt
+from .conftest import RunIt, again
 from .test_scripts import of_job
 
 
@@ -117,6 +119,22 @@ print("main ends")
     assert not of_job(ran.job.path)
 
 
+def test_a_child_that_prints_for_ever(run_it: RunIt) -> None:
+    code = """
+import os, time
+if os.fork() == 0:
+    while True:
+        print("still here")
+time.sleep(0.2)
+print("main ends")
+"""
+    began = time.monotonic()
+    ran = run_it(code=code)
+    assert ran.state == "COMPLETED"
+    assert time.monotonic() - began < 20
+    assert not of_job(ran.job.path)
+
+
 def test_a_script_that_closes_its_output(run_it: RunIt) -> None:
     code = "import os, sys, time; os.close(1); os.close(2); time.sleep(0.5); os._exit(4)"
     assert run_it(code=code).outcome.exit_code == 4
@@ -181,3 +199,35 @@ def test_an_interrupted_caller_leaves_nothing(run_it: RunIt, error: type[BaseExc
     folder = next((tmp_path / "runs" / "jobs").glob("broken"))
     assert not of_job(folder)
     assert not (folder / "tmp").exists()
+
+
+def test_scripts_that_are_none(run_it: RunIt, tmp_path: Path) -> None:
+    ran = run_it("my script.py", code="print('with a blank')")
+    assert "with a blank" in ran.log
+    assert run_it("empty.py", code="").state == "COMPLETED"
+    (tmp_path / "source" / "latin.py").write_bytes(b"# caf\xe9\nprint(1)")
+    (tmp_path / "source" / "rubbish.py").write_bytes(os.urandom(3000).replace(b"\0", b"") + b"\0")
+    for name in ("latin.py", "rubbish.py"):
+        spec = script_spec(tmp_path / "source" / name)
+        ran = again(Workspace.find().create(spec))
+        assert ran.state == "FAILED"
+        assert "SyntaxError" in ran.job.failure.read_text()
+
+
+def test_a_script_that_wrecks_its_job(run_it: RunIt) -> None:
+    code = """
+import os, shutil, sys
+job = os.environ["SAGEMAKER_BASE_DIR"]
+for name in ("output", "model", "input"):
+    shutil.rmtree(os.path.join(job, name))
+sys.exit(1)
+"""
+    ran = run_it(code=code)
+    assert ran.state == "FAILED"
+    assert ran.job.failure.is_file()
+
+
+def test_channels_are_not_harmed_by_a_second_start(run_it: RunIt, digits: Path) -> None:
+    ran = run_it(code="print(1)", channels={"training": digits})
+    again(ran.job)
+    assert len(list((digits / "train" / "0").iterdir())) == 20

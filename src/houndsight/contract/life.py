@@ -85,7 +85,7 @@ class Script:
 
     def _watch(self, limits: Limits, feed: Callable[[bytes], None], idle: Callable[[], None]) -> str:
         began = time.monotonic()
-        reason, kill_at = "", float("inf")
+        reason, asked, killed = "", began, False
         with selectors.DefaultSelector() as selector:
             selector.register(self._pipe, selectors.EVENT_READ)
             while True:
@@ -95,18 +95,19 @@ class Script:
                         feed(data)
                     else:
                         selector.unregister(self._pipe)
+                    if self._process.poll() is not None:  # what it has left behind may go on printing
+                        return reason
                 elif self._ended():
                     return reason
                 else:
                     idle()
                 now = time.monotonic()
                 if not reason:
-                    reason = self._reason(limits, now - began)
+                    reason, asked = self._reason(limits, now - began), now
                     if reason:
-                        kill_at = now + limits.grace()
                         self._signal(signal.SIGTERM)
-                elif now >= kill_at:
-                    kill_at = float("inf")
+                elif not killed and now >= asked + limits.grace():  # a second request may grant less
+                    killed = True
                     self._signal(signal.SIGKILL)
 
     def _ended(self) -> bool:
