@@ -134,13 +134,14 @@ def test_equal_contents_give_equal_bytes(tmp_path: Path, model: Path, archive: P
 
 
 @pytest.mark.slow
-def test_loading_needs_no_cache_of_weights_and_no_network_access(archive: Path, tmp_path: Path) -> None:
+def test_loading_needs_no_cache_no_network_access_and_no_timm(archive: Path, tmp_path: Path) -> None:
     code = (
         "import socket, sys\n"
         "def refuse(*_): raise SystemExit('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
         "from pathlib import Path; from houndsight.models.artifact import load\n"
-        f"load(Path({str(archive)!r}))"
+        f"load(Path({str(archive)!r}))\n"
+        "sys.exit('timm' in sys.modules)"
     )
     settings = {**os.environ, "TORCH_HOME": str(tmp_path / "none"), "HF_HOME": str(tmp_path / "none")}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=settings).returncode == 0
