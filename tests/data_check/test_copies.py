@@ -56,7 +56,7 @@ def test_pictures_that_are_all_alike_are_not_called_copies() -> None:
     """Handwritten digits: thousands of pairs are as close as copies are, and none of them is one."""
     from sklearn.datasets import load_digits
 
-    digits = (load_digits().images[:500] * 15.9).astype(np.uint8)
+    digits = (load_digits().images[:250] * 15.9).astype(np.uint8)
     large = [Image.fromarray(digit).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for digit in digits]
     found = duplicates.search(np.stack([np.asarray(image) for image in large]), workers=2)
     assert found.bar is None
@@ -68,6 +68,12 @@ def test_agreement_is_one_for_a_picture_and_itself(pictures: list[Image.Image]) 
     some_PSS = np.stack([miniature(image) for image in pictures[:8]]).astype(np.float32)
     assert agreement(some_PSS, some_PSS) == pytest.approx(np.ones(8), abs=1e-3)
     assert agreement(some_PSS, 255 - some_PSS).max() < 0.5
+    assert agreement(some_PSS[:0], some_PSS[:0]).shape == (0,)
+
+
+def test_copies_that_need_no_overlay(pictures: list[Image.Image]) -> None:
+    rows = np.stack([miniature(image) for image in pictures[:20]])
+    assert len(duplicates.search(np.concatenate([rows, rows])).pairs) == 20
 
 
 @settings(deadline=None, max_examples=50)

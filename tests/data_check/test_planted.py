@@ -56,6 +56,11 @@ def test_the_written_list_is_sound(faulty: tuple[Index, list[Finding], plant.Pla
     assert kept.isdisjoint(planted.sources["exact leak"])
 
 
+def test_every_rule_stands_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")
+    assert [rule for rule in RULES if f"`{rule}`" not in page] == []
+
+
 @pytest.mark.assets
 @pytest.mark.slow
 def test_faults_in_real_pictures(assets: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from houndsight.data.overlay import SIDE, agreement
+from houndsight.data.overlay import SIDE, agreement, correlation
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -33,8 +33,8 @@ CROWD_OF_COPIES = 0.1
 """The same as a share of the pairs above the bar: copies of every strength (small turns) leave a few there."""
 CANDIDATE = (0.80, 0.85, 0.90, 0.95)
 """Least correlation of two signatures for a closer look; the first that keeps to `MOST_CANDIDATES`."""
-MOST_CANDIDATES = 2.0
-"""Pairs a picture that may need a closer look (0.1 ms each); where even 0.95 gives more, all pictures are alike."""
+MOST_CANDIDATES = (200_000, 4)
+"""Pairs that may need a closer look (0.2 ms each), in all or a picture; where 0.95 gives more, all are alike."""
 _MARGIN = 2.5
 """What the centre leaves out at each edge, in pixels of the miniature: reaches crops of up to 10 % a side."""
 _TILE = 1024
@@ -144,7 +144,8 @@ class _Signatures:
                     many[bar] += int(np.count_nonzero(value_BC >= bar))
                 i, j = np.nonzero(value_BC >= CANDIDATE[0])
                 found.append((rows_B[i], columns_C[j], mirrored))
-        least = next((bar for bar in CANDIDATE if many[bar] <= 2 * MOST_CANDIDATES * len(rows_B)), None)
+        most = max(MOST_CANDIDATES[0], MOST_CANDIDATES[1] * count) * 2 * len(rows_B) / count
+        least = next((bar for bar in CANDIDATE if many[bar] <= most), None)
         share = min(1.0, _MOST_PROBED / max(1, many[CANDIDATE[0]]))
         return _Probe(least, [_thinned(each, share, random) for each in found])
 
@@ -196,14 +197,14 @@ def _chunks(found: Iterable[Candidates]) -> Iterator[Candidates]:
 
 
 def _score(miniatures_NSS: Bytes, i_P: Ints, j_P: Ints, mirrored: bool) -> list[Pair]:
-    """The pairs that agree by the first bar less its gap; a crop may be on either side, so both ways are tried."""
+    """The pairs that agree by the first bar less its gap: as they lie, else overlaid, either one on the other."""
     a_PSS, b_PSS = miniatures_NSS[i_P].astype(np.float32), miniatures_NSS[j_P].astype(np.float32)
     if mirrored:
         a_PSS = a_PSS[:, :, ::-1]
-    value_P = agreement(a_PSS, b_PSS)
-    open_Q = np.flatnonzero(value_P < SAME[-1])
-    if len(open_Q):
-        value_P[open_Q] = np.maximum(value_P[open_Q], agreement(b_PSS[open_Q], a_PSS[open_Q]))
+    value_P = correlation(a_PSS, b_PSS)
+    for one_PSS, other_PSS in ((a_PSS, b_PSS), (b_PSS, a_PSS)):
+        open_Q = np.flatnonzero(value_P < SAME[-1])
+        value_P[open_Q] = np.maximum(value_P[open_Q], agreement(one_PSS[open_Q], other_PSS[open_Q]))
     keep = np.flatnonzero(value_P >= SAME[0] - GAP)
     return [Pair(int(i_P[k]), int(j_P[k]), round(float(value_P[k]), 4), mirrored) for k in keep]
 
