@@ -55,7 +55,11 @@ def is_ready(job: JobFolder) -> Callable[[], bool]:
 
 
 def processes_of(job: JobFolder) -> list[psutil.Process]:
-    """Every living process that carries the job's folder in its arguments."""
+    """Every living process that carries the job's folder in its arguments.
+
+    One that is just dying has lost its arguments already, for some 30 ms on a busy machine before it lets go of its
+    files: who asks for the lock or the status next awaits the end with `process.await_end`.
+    """
     return [
         each
         for each in psutil.process_iter(["cmdline", "status"])

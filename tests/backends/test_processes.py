@@ -1,6 +1,7 @@
 """How processes of the local back end live and die, with real signals; and that nothing of a job survives it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from houndsight.backends import base, process
+from houndsight.backends.inline import InlineBackend
 from houndsight.backends.local import LocalBackend
 from houndsight.backends.lock import held
 from houndsight.errors import WorkspaceError
@@ -19,6 +21,7 @@ from houndsight.spec import Status
 from houndsight.workspace import JobFolder, write_json
 
 from .conftest import COMMAND, Bench, eventually, is_ready, processes_of
+from .jobs import run_job
 
 
 def running(bench: Bench, local: LocalBackend, behaviour: str) -> tuple[JobFolder, Status]:
@@ -101,7 +104,7 @@ def test_a_deaf_job_without_a_monitor_can_be_stopped(
 ) -> None:
     job, status = running(bench, local, "deaf")
     kill(status.monitor)
-    monkeypatch.setattr("houndsight.backends.local.LEFTOVER_SECONDS", 0.2)
+    monkeypatch.setattr("houndsight.backends.local.MARGIN_SECONDS", 0.2)
     ended = local.stop(job, 0.1)
     assert (ended.state, ended.reason) == ("FAILED", base.WITHOUT_A_WORD)
     assert processes_of(job) == []
@@ -112,7 +115,9 @@ def test_a_job_whose_processes_all_died_has_failed(bench: Bench, local: LocalBac
     kill(status.monitor, signal.SIGSTOP)
     kill(status.pid)
     kill(status.monitor)
-    eventually(lambda: not process.alive(status.monitor, status.monitor_started))
+    for pid in (status.monitor, status.pid):
+        assert pid is not None
+        assert process.await_end(pid, 20.0)
     found = base.status(job)
     assert (found.state, found.reason) == ("FAILED", base.WITHOUT_A_WORD)
     assert job.failure.read_text() == found.reason
@@ -224,19 +229,43 @@ def test_a_command_that_fails_before_the_job_begins_has_failed(bench: Bench) -> 
     assert "ModuleNotFoundError" in job.log.read_text()
 
 
-def test_an_inline_job_hears_the_keyboard(bench: Bench) -> None:
-    job = bench.job("until_stopped", "inline")
+def inline_elsewhere(job: JobFolder) -> "subprocess.Popen[str]":
+    """A process that runs the job inline."""
     source = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); from jobs import run_job;"
         "from houndsight.backends.inline import InlineBackend; from houndsight.workspace import JobFolder;"
         "InlineBackend(run_job).submit(JobFolder(Path(sys.argv[1]))); print('went on')"
     )
-    here = str(Path(__file__).parent)
-    inline = subprocess.Popen([sys.executable, "-c", source, str(job.path), here], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", source, str(job.path), str(Path(__file__).parent)]
+    inline = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     eventually(is_ready(job))
+    return inline
+
+
+def test_an_inline_job_hears_the_keyboard(bench: Bench) -> None:
+    job = bench.job("until_stopped", "inline")
+    inline = inline_elsewhere(job)
     inline.send_signal(signal.SIGINT)
     assert inline.communicate(timeout=20)[0] == "writing a checkpoint\nwent on\n"
     assert base.status(job).state == "STOPPED"
+
+
+def test_an_inline_job_is_stopped_from_another_process_but_never_killed(bench: Bench) -> None:
+    job = bench.job("deaf", "inline")
+    inline = inline_elsewhere(job)
+    assert InlineBackend(run_job).stop(job, 0.2).state == "STOPPING"
+    assert inline.poll() is None
+    inline.kill()
+    assert inline.communicate()[0] == ""
+    found = base.status(job)
+    assert (found.state, found.reason) == ("FAILED", base.WITHOUT_A_WORD)
+
+
+def test_nothing_survives_a_job_whose_folder_was_deleted(bench: Bench, local: LocalBackend) -> None:
+    job, status = running(bench, local, "family_until_stopped")
+    shutil.rmtree(job.path)
+    kill(status.monitor, signal.SIGTERM)
+    eventually(lambda: processes_of(job) == [])
 
 
 def test_a_lock_is_not_kept_by_forks(bench: Bench) -> None:
@@ -287,6 +316,9 @@ def test_fifty_jobs_leave_nothing_behind(bench: Bench, local: LocalBackend) -> N
     def traces() -> tuple[int, int]:
         return this.num_fds(), len(this.children(recursive=True))
 
+    first = bench.job("quick")
+    local.submit(first)
+    local.wait(first, 30.0)  # takes note of monitors that earlier tests left unawaited, too
     before = traces()
     for _ in range(50):
         job = bench.job("quick")

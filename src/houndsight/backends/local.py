@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from houndsight.backends import base, process
 from houndsight.backends.lock import VARIABLE, held
-from houndsight.backends.monitor import LEFTOVER_SECONDS, Orders
+from houndsight.backends.monitor import Orders
 from houndsight.errors import JobError
 from houndsight.spec import FINAL_STATES, Status
 from houndsight.workspace import JobFolder, friendly_disk_errors, write_json
@@ -18,6 +18,8 @@ from houndsight.workspace import JobFolder, friendly_disk_errors, write_json
 GRACE = 120.0
 """Seconds between SIGTERM and SIGKILL, as on SageMaker."""
 
+MARGIN_SECONDS = 10.0
+"""What the monitor may take beyond the grace before it is taken for dead."""
 HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that a starting monitor keeps until it can hear them."""
 
@@ -63,11 +65,11 @@ class LocalBackend:
         base.request_stop(job, grace)
         if not process.signal_process(now.monitor, now.monitor_started, signal.SIGTERM):
             process.signal_process(now.pid, now.pid_started, signal.SIGTERM)
-        now = self.wait(job, grace + 2 * LEFTOVER_SECONDS)
+        now = self.wait(job, grace + MARGIN_SECONDS)
         if now.state not in FINAL_STATES:
             process.kill_tree(now.monitor, now.monitor_started)
             process.kill_tree(now.pid, now.pid_started)
-            now = self.wait(job, LEFTOVER_SECONDS)
+            now = self.wait(job, MARGIN_SECONDS)
         return now
 
     def wait(self, job: JobFolder, timeout: float | None = None) -> Status:

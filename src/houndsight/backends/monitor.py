@@ -69,8 +69,10 @@ class Monitor:
             return
         while not self._reap():
             self._heed(self._sleep(self._until()))
-        self._settle(*self._verdict())
-        self._clear()
+        try:
+            self._settle(*self._verdict())
+        finally:  # also where the disk is full or the job's folder is gone
+            self._clear()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         monitor = os.getpid()
