@@ -1,0 +1,1 @@
+"""Script jobs: the SageMaker training contract, proved on scripts of every style."""

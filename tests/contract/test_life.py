@@ -17,9 +17,11 @@ from .conftest import RunIt, again
 from .test_scripts import of_job
 
 
-def test_fifty_jobs_leave_nothing(run_it: RunIt) -> None:
+def test_fifty_jobs_leave_nothing(run_it: RunIt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
-    temporary = set(os.listdir(tempfile.gettempdir()))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     threads = threading.active_count()
     code = "import tempfile, sys; tempfile.mkdtemp(); print(1); sys.exit(int(sys.argv[2]) % 2)"
     ran = [run_it(code=code, hyperparameters={"n": number}, metrics={"n": r"(\d+)"}) for number in range(50)]
@@ -28,8 +30,7 @@ def test_fifty_jobs_leave_nothing(run_it: RunIt) -> None:
     assert threading.active_count() == threads
     if files:
         assert len(os.listdir("/proc/self/fd")) == files
-    new = set(os.listdir(tempfile.gettempdir())) - temporary
-    assert not [name for name in new if name.startswith(("houndsight-", "tmp"))]
+    assert not list(temporary.iterdir())
     assert not [each for each in ran if layout.scratch_folder(each.job).exists()]
 
 
