@@ -75,8 +75,16 @@ def train_classifier(
         write_json(job.plan, spec)
     network.freeze_stages(net, spec.freeze)
 
-    from_images = ImageBatches(index, images, net.preprocess, batch_size=spec.batch_size, seed=spec.seed,
-                               augment=spec.augment, workers=spec.workers)  # fmt: skip
+    from_images = ImageBatches(
+        index,
+        images,
+        net.preprocess,
+        batch_size=spec.batch_size,
+        seed=spec.seed,
+        augment=spec.augment,
+        workers=spec.workers,
+        first=plan.small_epochs(spec, net, index),
+    )
     plan.announce(spec, index, images.size, total_steps(spec, from_images.steps_per_epoch))
     batches: Batches = from_images
     frozen = spec.freeze == "all" and (spec.augment == "none" or spec.views > 0)

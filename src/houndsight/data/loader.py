@@ -13,7 +13,7 @@ import torch
 
 from houndsight.data.augment import Augment, augmented
 from houndsight.data.cache import DecodedImages, cores
-from houndsight.data.images import centre
+from houndsight.data.images import centre, resized
 from houndsight.spec import Index, Preprocess, SplitName
 
 Ids = npt.NDArray[np.int64]
@@ -66,9 +66,12 @@ class ImageBatches:
         seed: int,
         augment: Augment = "none",
         workers: int | None = None,
+        first: tuple[int, int] | None = None,
     ) -> None:
+        """`first` is (side, epochs): so many first epochs are trained on inputs of that smaller side."""
         self._pixels = images.pixels
         self._preprocess, self._augment, self._seed, self._batch_size = preprocess, augment, seed, batch_size
+        self._first = first or (preprocess.image_size, 0)
         self._workers = cores() if workers is None else workers
         self._rows = {name: images.rows(name) for name in index.splits}
         self._labels = {name: np.array(split.labels, dtype=np.int64) for name, split in index.splits.items()}
@@ -93,15 +96,19 @@ class ImageBatches:
         return self._ahead(parts, lambda part: self._batch("train", part, epoch))
 
     def _batch(self, split: SplitName, ids: Ids, epoch: int | None) -> Batch:
-        side = self._preprocess.image_size
+        preprocess = self._preprocess
+        if epoch is not None and epoch < self._first[1]:
+            preprocess = preprocess.model_copy(update={"image_size": self._first[0]})
+        side = preprocess.image_size
         images_NHWC = np.empty((len(ids), side, side, 3), np.uint8)
         for at, (number, row) in enumerate(zip(ids.tolist(), self._rows[split][ids].tolist(), strict=True)):
             square = np.asarray(self._pixels[row])
             if epoch is None or self._augment == "none":
-                images_NHWC[at] = centre(square, side)
+                full = centre(square, self._preprocess.image_size)
+                images_NHWC[at] = full if side == len(full) else resized(full, side, side, preprocess.interpolation)
             else:
                 rng = np.random.default_rng((_IMAGE, self._seed, epoch, number))
-                images_NHWC[at] = augmented(square, self._preprocess, self._augment, rng)
+                images_NHWC[at] = augmented(square, preprocess, self._augment, rng)
         return Batch(
             images=torch.from_numpy(images_NHWC).permute(0, 3, 1, 2),
             labels=torch.from_numpy(self._labels[split][ids]),

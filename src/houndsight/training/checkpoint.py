@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from houndsight.errors import JobError
+from houndsight.training.average import Average
 from houndsight.workspace import atomic_write, friendly_disk_errors
 
 log = logging.getLogger("houndsight")
@@ -80,12 +81,20 @@ class Checkpoint:
     """The same at the best epoch; empty before the first."""
     optimizer: Tensors
     """State of the optimizer, `<parameter's position>.<name>`."""
+    average: Tensors
+    """Moving average of the weights; empty where there is none."""
     generators: dict[str, Any]
     """States of all random generators, as `get_generators` gives them."""
 
     @classmethod
     def take(
-        cls, state: State, network: nn.Module, best: Tensors, optimizer: torch.optim.Optimizer, device: torch.device
+        cls,
+        state: State,
+        network: nn.Module,
+        best: Tensors,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        average: Average | None = None,
     ) -> Self:
         """The present moment; the tensors are views of the living ones, so it is to be written at once."""
         moments = {
@@ -94,7 +103,7 @@ class Checkpoint:
             for name, value in values.items()
             if value is not None
         }
-        return cls(state, learned(network), best, moments, get_generators(device))
+        return cls(state, learned(network), best, moments, average.tensors if average else {}, get_generators(device))
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         """Put network, optimizer and random generators back to this moment.
@@ -124,6 +133,7 @@ class Keeper:
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         plan: dict[str, int],
+        average: Average | None = None,
     ) -> None:
         """Go on from the newest whole checkpoint in `folder`, else begin; `every` is in seconds.
 
@@ -132,7 +142,7 @@ class Keeper:
         self.state = State(plan=plan)
         self.best: Tensors = {}
         self._folder, self._every = folder, every
-        self._network, self._optimizer, self._device = network, optimizer, device
+        self._network, self._optimizer, self._device, self._average = network, optimizer, device, average
         saved = load(folder)
         if saved is not None:
             if saved.state.plan != plan:
@@ -141,6 +151,8 @@ class Keeper:
                     "The data or the settings have changed since; start a new job.",
                 )
             saved.restore(network, optimizer, device)
+            if average is not None:
+                average.restore(saved.average)
             self.state = saved.state
             self.best = {name: each.to(device) for name, each in saved.best.items()}
             log.info("Going on after step %d of %d.", self.state.step, plan["total"])
@@ -158,7 +170,8 @@ class Keeper:
     def save(self) -> None:
         """Write a checkpoint; raises `DiskFullError` where there is no room, the older ones stay."""
         self.state.seconds = self.seconds()
-        save(self._folder, Checkpoint.take(self.state, self._network, self.best, self._optimizer, self._device))
+        moment = Checkpoint.take(self.state, self._network, self.best, self._optimizer, self._device, self._average)
+        save(self._folder, moment)
         self._written = time.monotonic()
 
     def keep_best(self, value: float) -> None:
@@ -234,6 +247,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             ("model", checkpoint.model),
             ("best", checkpoint.best),
             ("optimizer", checkpoint.optimizer),
+            ("average", checkpoint.average),
         )
         for name, value in values.items()
     }
@@ -257,7 +271,7 @@ def load(folder: Path) -> Checkpoint | None:
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
             log.warning("The checkpoint %s is damaged and left out (%s).", path, error)
             continue
-        parts: dict[str, Tensors] = {"model": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, Tensors] = {"model": {}, "best": {}, "optimizer": {}, "average": {}}
         for key, value in tensors.items():
             part, name = key.split("/", 1)
             parts[part][name] = value

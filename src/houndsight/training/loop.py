@@ -16,6 +16,7 @@ from houndsight.data.loader import Batches
 from houndsight.errors import DataError
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec
+from houndsight.training.average import Average
 from houndsight.training.checkpoint import Keeper
 from houndsight.training.device import choose_device, choose_precision, precision, settled
 from houndsight.training.evaluate import Stopped, outputs
@@ -73,7 +74,8 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
         optimizer = build_optimizer(network, spec)
         loss_of = build_loss(network, batches, spec, device)
         plan = {"steps_per_epoch": batches.steps_per_epoch, "batch_size": spec.batch_size, "total": total}
-        keeper = Keeper(checkpoints, spec.checkpoint_seconds, network, optimizer, device, plan)
+        average = Average(network, spec.ema)
+        keeper = Keeper(checkpoints, spec.checkpoint_seconds, network, optimizer, device, plan, average)
         state = keeper.state
         tally = Tally(state, records, network, optimizer, lower=lower_rate(spec, dtype), deferred=device.type == "cuda")
         clock.lap("fit")
@@ -99,6 +101,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                 clock.lap("optimizer")
 
                 state.step += 1
+                average.update(state.step)
                 state.batch += 1
                 progress("train", state.step, total)
                 stopped = stop()
@@ -115,11 +118,12 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
             else:
                 tally.settle()
                 clock.lap("fit")
-                verdict = validate(network, batches, precision(device, dtype), stop)
-                clock.lap("evaluate")
-                stopped = verdict is None
-                if verdict is not None:
-                    close_epoch(keeper, verdict, spec, records)
+                with average.swapped():
+                    verdict = validate(network, batches, precision(device, dtype), stop)
+                    clock.lap("evaluate")
+                    stopped = verdict is None
+                    if verdict is not None:
+                        close_epoch(keeper, verdict, spec, records)
                 if stopped or state.finished or keeper.due():
                     keeper.save()
                     clock.lap("checkpoint")

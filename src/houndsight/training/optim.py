@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from houndsight.data.loader import Batches
 from houndsight.errors import SpecError
+from houndsight.models.backbones import stages
+from houndsight.models.network import Network
 from houndsight.spec import ClassifierSpec
 
 
@@ -24,15 +26,28 @@ def build_optimizer(network: nn.Module, spec: ClassifierSpec) -> torch.optim.Opt
     free = [each for each in network.parameters() if each.requires_grad]
     if not free:
         raise SpecError("freeze: nothing is left to train.", "Give --freeze all (trains the head), a number or none.")
-    groups: list[dict[str, Any]] = [
-        {"params": [each for each in free if each.ndim >= 2], "weight_decay": spec.weight_decay or 0.0},
-        {"params": [each for each in free if each.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups: list[dict[str, Any]] = []
+    for scale, parameters in rates(network, spec.layer_decay):
+        for matrices in (True, False):
+            chosen = [each for each in parameters if each.requires_grad and (each.ndim >= 2) == matrices]
+            decay = (spec.weight_decay or 0.0) if matrices else 0.0
+            groups += [{"params": chosen, "weight_decay": decay, "scale": scale}] if chosen else []
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=peak(spec), momentum=spec.momentum, fused=True)
     kind = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, lr=peak(spec), eps=spec.eps, fused=True)
+
+
+def rates(network: nn.Module, layer_decay: float) -> list[tuple[float, list[nn.Parameter]]]:
+    """Parameters and the share of the learning rate at which they learn: 1 for the head, times `layer_decay` a stage.
+
+    Layer-wise decay follows BEiT (Bao et al., ICLR 2022); 1 is one rate for all.
+    """
+    if layer_decay == 1.0 or not isinstance(network, Network):
+        return [(1.0, list(network.parameters()))]
+    parts = stages(network.backbone)
+    found = [(layer_decay ** (len(parts) - at), list(part.parameters)) for at, part in enumerate(parts)]
+    return [*found, (1.0, list(network.head.parameters()))]
 
 
 def skip_steps_where(optimizer: torch.optim.Optimizer, flag: Tensor) -> None:
@@ -65,9 +80,9 @@ def peak(spec: ClassifierSpec) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group the learning rate of the coming step."""
+    """Give every group its share of the learning rate of the coming step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
 
 
 def build_loss(

@@ -5,6 +5,8 @@ import time
 
 import torch
 
+from houndsight.data.loader import steps
+from houndsight.errors import SpecError
 from houndsight.models.network import Network
 from houndsight.recipes.classifier import complete
 from houndsight.spec import ClassifierSpec, Index
@@ -58,7 +60,29 @@ def seconds_a_step(network: Network, spec: ClassifierSpec, device: torch.device)
     return seconds
 
 
-def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int, steps: int) -> None:
+def small_epochs(spec: ClassifierSpec, network: Network, index: Index) -> tuple[int, int] | None:
+    """(side, epochs) of a first half on smaller inputs, or None where the spec does not ask for it.
+
+    Raises `SpecError` where the backbone takes no such size.
+    """
+    if spec.first_size is None:
+        return None
+    side = spec.first_size
+    if side >= network.preprocess.image_size:
+        raise SpecError(f"first_size {side} is not smaller than the input of {network.preprocess.image_size} pixels.")
+    mode = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros((1, 3, side, side), dtype=torch.uint8, device=next(network.parameters()).device))
+    except (AssertionError, RuntimeError) as error:
+        raise SpecError(f"{network.name} takes no input of {side} pixels (first_size): {error}.") from error
+    finally:
+        network.train(mode)
+    steps_per_epoch = steps(len(index.splits["train"]), spec.batch_size)
+    return side, -(-total_steps(spec, steps_per_epoch) // steps_per_epoch) // 2
+
+
+def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int, total: int) -> None:
     """Say in one line what is about to happen."""
     device = choose_device(spec.device)
     arithmetic = str(choose_precision(spec.precision, device)).removeprefix("torch.")
@@ -67,7 +91,7 @@ def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int, steps: in
         counts[label] += 1
     images = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     work = (
-        "a linear head in closed form" if spec.optimizer == "lbfgs" else f"{steps:,} steps of {spec.batch_size} images"
+        "a linear head in closed form" if spec.optimizer == "lbfgs" else f"{total:,} steps of {spec.batch_size} images"
     )
     log.info(
         "Recipe %s on %s in %s: %d classes of %s training images, %s; %.2f GB on disk.",
