@@ -1,9 +1,11 @@
 """The root of the command line: names and one sentence a command; a command's file is imported when it is typed."""
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError, UnknownCommandError
@@ -101,6 +103,10 @@ def _no_such_command(error: UnknownCommandError) -> RequestError:
 
 def main() -> None:
     """The program `houndsight`."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("houndsight").setLevel(logging.INFO)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what no encoding can write
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

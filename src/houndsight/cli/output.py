@@ -21,7 +21,7 @@ def note(text: str = "") -> None:
 
 def document(value: Any) -> None:
     """Write the one JSON document of `--json`."""
-    say(json.dumps(value, indent=1, ensure_ascii=False))
+    say(json.dumps(value, indent=1))
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str]) -> None:
