@@ -98,8 +98,11 @@ def execute(job: JobFolder, run_job: RunJob, backend: str) -> Status:
 
 
 def settle(job: JobFolder, ended: Status) -> None:
-    """Write the final status, and `output/failure` where the job failed; the lock is held."""
-    if ended.state == "FAILED":
+    """Write the final status, and `output/failure` where the job failed; the lock is held.
+
+    What the job itself wrote there stays: `execute` removes an earlier run's before it sets `started`.
+    """
+    if ended.state == "FAILED" and (ended.started is None or not job.failure.is_file()):
         with friendly_disk_errors(job.path):
             job.output.mkdir(exist_ok=True)
         with atomic_write(job.failure, "w") as file:
@@ -122,7 +125,8 @@ def _outcome(job: JobFolder, run_job: RunJob, stop: Stop) -> dict[str, Any]:
             said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
             expected = JobError(f"{said.removesuffix('.')}.", f"The traceback is in {job.log.name}.")
         return _failed(expected)
-    return {"state": state, "exit_code": 0, "reason": "stopped as asked" if state == "STOPPED" else ""}
+    why = json.loads(job.script.read_bytes()).get("stopped") if state == "STOPPED" and job.script.is_file() else ""
+    return {"state": state, "exit_code": 0, "reason": (why or "stopped as asked") if state == "STOPPED" else ""}
 
 
 def _explained(error: Exception, job: JobFolder) -> HoundsightError | None:
