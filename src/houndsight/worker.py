@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal
 from houndsight.backends.base import Stop, execute
 from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
-from houndsight.reports import summary
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
 from houndsight.workspace import JobFolder, write_json
@@ -178,6 +177,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     job = JobFolder(Path(sys.argv[1]))
     status = execute(job, run_job, "local")
+    from houndsight.reports import summary  # not before the job has begun: the templates take 0.2 s to import
+
     summary.build(job)
     sys.exit(status.exit_code)
 
