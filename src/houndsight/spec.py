@@ -18,7 +18,9 @@ FINAL_STATES: frozenset[State] = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 class Frozen(BaseModel):
     """Frozen, closed to unknown keys, documented field by field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=True, ser_json_inf_nan="strings"
+    )
 
     @classmethod
     def create(cls, **values: Any) -> Self:

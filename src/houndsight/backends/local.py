@@ -18,6 +18,17 @@ from houndsight.workspace import JobFolder, friendly_disk_errors, write_json
 GRACE = 120.0
 """Seconds between SIGTERM and SIGKILL, as on SageMaker."""
 
+FAST = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "GOMP_SPINCOUNT": "0",
+}
+"""Memory that is freed is kept for the next step, and a thread that waits for the others sleeps.
+
+Fine-tuning MobileNetV2 at 224 px on two cores beside other work, CPU-ms an image, two runs each: 344 and 254 without,
+143 and 186 with the memory settings, 78 and 59 with the last one, 54 and 56 with all (2 images a second, then 15)."""
+
 MARGIN_SECONDS = 10.0
 """What the monitor may take beyond the grace before it is taken for dead."""
 HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -51,7 +62,7 @@ class LocalBackend:
                 stop=str(job.stop_request),
                 grace=GRACE,
                 lock=lock,
-                environment={VARIABLE: str(lock), "PYTHONUNBUFFERED": "1"},
+                environment={VARIABLE: str(lock), "PYTHONUNBUFFERED": "1", **_settings(job)},
             )
             _launch(job, orders)
 
@@ -79,6 +90,16 @@ class LocalBackend:
         now = base.wait_for(job, timeout)
         _reap()
         return now
+
+
+def _settings(job: JobFolder) -> dict[str, str]:
+    """Settings of memory and threads for the house's own training, except where the user has set them.
+
+    A script runs with what the user has.
+    """
+    if json.loads(job.spec.read_bytes()).get("kind") == "script":
+        return {}
+    return {name: value for name, value in FAST.items() if name not in os.environ}
 
 
 def _launch(job: JobFolder, orders: Orders) -> None:
