@@ -98,7 +98,8 @@ def _minimise(
     sample_weights: NDArray[np.float32] | None,
     iterations: int,
 ) -> NDArray[np.float64]:
-    from scipy.optimize import minimize  # type: ignore[import-untyped]
+    from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     count, width = x_ND.shape
     num_classes = len(start)
@@ -119,16 +120,18 @@ def _minimise(
         gradient[:, -1] = slope_NC.sum(0)
         return loss, gradient.numpy().ravel()
 
+    few = count * width * num_classes < ONE_THREAD
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if count * width * num_classes < ONE_THREAD else threads)
+    torch.set_num_threads(1 if few else threads)
     try:
-        found = minimize(
-            loss_and_gradient,
-            start.ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-5, "ftol": 1e-7},
-        )
+        with threadpool_limits(1, user_api="blas"):  # the search's own products of vectors are always small
+            found = minimize(
+                loss_and_gradient,
+                start.ravel(),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-5, "ftol": 1e-7},
+            )
     finally:
         torch.set_num_threads(threads)
     return np.asarray(found.x, dtype=np.float64).reshape(start.shape)
