@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from houndsight.contract.outcome import ScriptOutcome
 from houndsight.contract.script import run_script
 from houndsight.errors import JobError
 from houndsight.records.reader import Records
 from houndsight.records.writer import RecordWriter
+from houndsight.reports.ran import ScriptOutcome
 from houndsight.verbs.run import script_spec
 from houndsight.workspace import JobFolder, Workspace
 

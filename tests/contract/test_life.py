@@ -71,6 +71,37 @@ sys.exit(1)
     assert ran.error.message == ran.job.failure.read_text() == "the disc of the robot is full"
 
 
+def test_a_failure_in_one_line_for_people(run_it: RunIt) -> None:
+    for code, said in (
+        ("import sys; print('Epoch 1'); sys.exit('no data here')", "no data here"),
+        ("import os; os._exit(7)", "The script ended with exit code 7 and said nothing."),
+        ("import os; os.kill(os.getpid(), 15)", "The script was killed by SIGTERM (signal 15)."),
+        ("try:\n  {}['a']\nexcept KeyError:\n  raise OSError('b\\nc')", "OSError: b"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("raise ValueError('x' * 2000)", "ValueError: " + "x" * 135 + " ... " + "x" * 148),
+        ("open('../output/failure', 'w').write('mine'); 1 / 0", "mine"),
+        ("open('../output/failure', 'w').write(' '); 1 / 0", "ZeroDivisionError: division by zero"),
+    ):
+        assert run_it(code=code).outcome.error == said
+
+
+def test_what_it_took_and_left_is_written_down(run_it: RunIt) -> None:
+    code = """
+import os, time
+held = b"x" * 200_000_000
+end = time.process_time() + 0.3
+while time.process_time() < end: pass
+open(os.path.join(os.environ["SM_MODEL_DIR"], "m.pth"), "wb").write(b"0123")
+"""
+    outcome = run_it(code=code).outcome
+    assert outcome.machine is not None
+    assert 0.3 <= (outcome.machine.cpu_seconds or 0) < 10
+    assert outcome.machine.peak_memory is None or outcome.machine.peak_memory > 200_000_000
+    assert "python" in outcome.machine.versions
+    assert outcome.packed["model.tar.gz"].files[0].model_dump() == {"path": "m.pth", "bytes": 4}
+    assert "output.tar.gz" not in outcome.packed
+
+
 def test_success_is_told(run_it: RunIt) -> None:
     ran = run_it(code="")
     assert (ran.job.output / "success").is_file()
@@ -91,7 +122,7 @@ print("on and on"); time.sleep(60)
     ran = run_it(code=code, max_seconds=2.0)
     assert 2 <= time.monotonic() - began < 20
     assert ran.state == "STOPPED"
-    assert "longest time of 2 s" in ran.outcome.stopped
+    assert ran.outcome.stopped == "stopped at its time limit of 2 s (--max-minutes)"
     assert "saved" in ran.log
     assert ran.job.model_archive.is_file()
 

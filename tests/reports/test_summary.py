@@ -9,6 +9,7 @@ import pytest
 
 from houndsight.errors import WorkspaceError
 from houndsight.reports import summary
+from houndsight.reports.log import tail
 from houndsight.reports.page import Page
 from houndsight.spec import Finding, ScriptSpec
 from houndsight.workspace import JobFolder, Workspace, write_json
@@ -112,14 +113,14 @@ def test_a_failed_job_says_why_with_the_end_of_its_log(workspace_folder: Path) -
     assert page.failure is not None
     assert page.failure.kind == "NonFiniteLossError"
     assert page.failure.message.startswith("The loss became NaN")
-    assert len(page.failure.log) == summary.LOG_LINES
+    assert page.failure.log[page.failure.marked[0]] == page.failure.message
     assert page.overview.healthy.headline == "Failed"
 
 
 def test_the_log_is_shown_as_a_terminal_would_show_it(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"\x1b[1mloud\x1b[0m\nstep 1\rstep 2\rstep 3\r\n\n\xff\n" + b"x" * 10)
-    assert summary._tail(log) == ("loud", "step 3", "\ufffd", "x" * 10)
+    assert tail(log) == ("loud", "step 3", "\ufffd", "x" * 10)
 
 
 def test_findings_come_worst_first_and_make_the_verdict(workspace_folder: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_script_has_its_page_and_no_secret_on_it(workspace_folder: Path) -> No
         "houndsight run '/code/my project/hpo.py' --source-dir '/code/my project' --channel training=/data "
         "--hp lr=0.01 --hp 'name=a b' --env API_TOKEN=..."
     )
-    assert page.overview.trained.startswith("hpo.py ran: 5 steps")
+    assert page.overview.trained.startswith("hpo.py ran to its end")
     assert b"hush" not in job.report.read_bytes() + job.report_data.read_bytes()
 
 

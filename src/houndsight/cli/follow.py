@@ -1,5 +1,6 @@
 """Following a running job on standard error: a bar on a terminal, plain lines in a pipe."""
 
+import json
 import sys
 from types import TracebackType
 from typing import Self, TextIO
@@ -13,15 +14,18 @@ from houndsight.verbs.job import Job
 
 
 class Bar:
-    """One line that says how far a stage is, on a terminal; nothing elsewhere. Redrawn when told, never on its own."""
+    """One line that says how far a stage is, on a terminal; nothing elsewhere. Redrawn when told, never on its own.
 
-    def __init__(self, stream: TextIO) -> None:
+    `waiting` shows it as "starting" before the first stage is known; without, it is not there until then.
+    """
+
+    def __init__(self, stream: TextIO, *, waiting: bool = True) -> None:
         self._console = Console(file=stream, highlight=False)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
         self._bar = Progress(
             *columns, console=self._console, auto_refresh=False, transient=True, disable=not stream.isatty()
         )
-        self._task = self._bar.add_task("starting", total=None, numbers="")
+        self._task = self._bar.add_task("starting", total=None, numbers="", visible=waiting)
         self._stream = stream
 
     def __enter__(self) -> Self:
@@ -56,13 +60,27 @@ class Bar:
 
     def _draw(self, stage: str, done: int, total: int, numbers: str) -> None:
         self._bar.update(
-            self._task, description=stage, completed=done, total=total or None, numbers=numbers, refresh=True
+            self._task,
+            description=stage,
+            completed=done,
+            total=total or None,
+            numbers=numbers,
+            visible=True,
+            refresh=True,
         )
 
 
+def is_script(job: Job) -> bool:
+    """Whether the job runs a script."""
+    return bool(json.loads(job.files.spec.read_bytes()).get("kind") == "script")
+
+
 def show(job: Job, stream: TextIO) -> None:
-    """Pass on the job's log and show its progress until it has ended."""
-    with Bar(stream) as bar:
+    """Pass on the job's log and show its progress until it has ended.
+
+    Nobody knows how far a script is: its own words are its progress, and no bar stands below them.
+    """
+    with Bar(stream, waiting=not is_script(job)) as bar:
         for event in job.follow():
             if isinstance(event, str):
                 bar.line(event)
@@ -75,13 +93,18 @@ def follow(job: Job) -> bool:
     try:
         show(job, sys.stderr)
     except KeyboardInterrupt:
-        note(f"\nStopping {job.name}: it writes a checkpoint first. Ctrl-C again leaves it to itself.")
+        script = is_script(job)
+        first = "the script is asked to end" if script else "it writes a checkpoint first"
+        note(f"\nStopping {job.name}: {first}. Ctrl-C again leaves it to itself.")
         try:
             job.stop()
         except KeyboardInterrupt:
             note(f"{job.name} is stopping on its own; `houndsight jobs` shows when it has.")
             return True
-        if job.state == "STOPPED":
+        if job.state == "STOPPED" and script:
+            left = "what it saved is packed" if job.model else "it had saved no model"
+            note(f"Stopped; {left}. Start it again with: houndsight train --resume {job.name}")
+        elif job.state == "STOPPED":
             note(f"Stopped. Go on with: houndsight train --resume {job.name}")
         return True
     return False

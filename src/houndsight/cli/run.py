@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from houndsight.cli.finish import finish, heading, results
 from houndsight.cli.flags import Json, Place
 from houndsight.cli.output import note, say, table
-from houndsight.contract.outcome import ScriptOutcome
 from houndsight.errors import SpecError
+from houndsight.reports.ran import ScriptOutcome
 from houndsight.verbs import run as verbs
 from houndsight.verbs.job import Job
 

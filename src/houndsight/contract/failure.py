@@ -11,6 +11,10 @@ from pathlib import Path
 
 MOST = 1024
 """Characters of a FailureReason."""
+HEAD = "AlgorithmError: ExecuteUserScriptError:"
+"""How the toolkit's own words begin."""
+MOST_ERROR = 300
+"""Characters of the line for people."""
 _MOST_COMMAND = 300
 _HEADER = "Traceback (most recent call last):"
 _JOINTS = (
@@ -62,6 +66,22 @@ class FailureText:
         rows = [*lines[named : named + 1], *(f" {line}" for line in lines[named + 1 :])]
         return "\n".join(dict.fromkeys(rows)).strip()
 
+    def error(self, code: int) -> str:
+        """The failure in one line for people: the last exception, else the signal, else the last line of the output."""
+        lines = self.traceback
+        heads = [number for number, line in enumerate(lines) if line.strip() == _HEADER]
+        if heads:
+            raised = next((line for line in lines[heads[-1] + 1 :] if line.strip() and not line.startswith(" ")), "")
+            if raised:
+                return _shortened(raised.strip(), MOST_ERROR)
+        if code < 0:
+            usual = ", most often for want of memory" if code == -signal.SIGKILL else ""
+            return f"The script was killed by {signal.Signals(-code).name} (signal {-code}){usual}."
+        said = next(reversed(self._tail), "").strip()
+        if not said:
+            return f"The script ended with exit code {code} and said nothing."
+        return _shortened(said, MOST_ERROR)
+
     def place(self, code: Path) -> tuple[str, int] | None:
         """File (relative to the script's code) and line of the innermost frame in the script's own code."""
         found = None
@@ -81,7 +101,7 @@ class FailureText:
             shown, extra = "137", "OutOfMemory: Process killed by SIGKILL (signal 9)"
         elif code < 0:
             extra = f"Process killed by {signal.Signals(-code).name} (signal {-code})"
-        head = f'AlgorithmError: ExecuteUserScriptError:\nExitCode {shown}\nErrorMessage "'
+        head = f'{HEAD}\nExitCode {shown}\nErrorMessage "'
         tail = '"' + (f'\nExtraInfo "{extra}"' if extra else "")
         tail += f'\nCommand "{_shortened(" ".join(command), _MOST_COMMAND)}"'
         message = "" if code < 0 and not self.traceback else self.error_message()

@@ -1,9 +1,11 @@
 """The life of a script's process: started in a group of its own, read to its end, stopped, and nothing left of it."""
 
 import os
+import resource
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +34,10 @@ class Ending:
     stopped: str = ""
     killed: int = 0
     """Processes of the job that were still there and were killed."""
+    cpu_seconds: float = 0.0
+    """Processor time of the script and of the processes that it waited for."""
+    peak_memory: int | None = None
+    """Bytes that its largest process held at most; None where an earlier process of this one held as many."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Script:
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self._mark = environment[MARK]
+        self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -81,7 +88,15 @@ class Script:
         finally:
             assert self._process.stdout is not None
             self._process.stdout.close()
-        return Ending(self._process.returncode, reason, killed)
+        before, used = self._before, resource.getrusage(resource.RUSAGE_CHILDREN)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return Ending(
+            self._process.returncode,
+            reason,
+            killed,
+            used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
+            used.ru_maxrss * unit if used.ru_maxrss > before.ru_maxrss else None,
+        )
 
     def _watch(self, limits: Limits, feed: Callable[[bytes], None], idle: Callable[[], None]) -> str:
         began = time.monotonic()
@@ -123,7 +138,8 @@ class Script:
         if limits.stop():
             return "stopped as asked"
         if limits.seconds is not None and seconds >= limits.seconds:
-            return f"stopped after its longest time of {limits.seconds:g} s"
+            limit = f"{limits.seconds:g} s" if limits.seconds < 60 else f"{limits.seconds / 60:.3g} min"
+            return f"stopped at its time limit of {limit} (--max-minutes)"
         return ""
 
     def _signal(self, number: signal.Signals) -> None:

@@ -7,13 +7,17 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from houndsight.reports.ran import Packed, PackedFile
 from houndsight.workspace import atomic_write
 
 log = logging.getLogger("houndsight")
 
+LISTED = 200
+"""Most files that are listed by name; the archive holds them all."""
 
-def pack(folder: Path, archive: Path) -> bool:
-    """Pack the folder's contents; False, and no archive, where it holds no file.
+
+def pack(folder: Path, archive: Path) -> Packed | None:
+    """Pack the folder's contents and say what was packed; None, and no archive, where it holds no file.
 
     Names are sorted, owners and times left out, so that the same files give the same bytes. A link to a file is
     packed as the file: readers refuse links. Links to folders, sockets and the like are left out and named in the log.
@@ -21,7 +25,8 @@ def pack(folder: Path, archive: Path) -> bool:
     """
     files = list(_files(folder))
     if not files:
-        return False
+        return None
+    packed_files: list[PackedFile] = []
     with (
         atomic_write(archive) as out,
         gzip.GzipFile(filename="", mode="wb", fileobj=out, compresslevel=1, mtime=0) as packed,
@@ -34,7 +39,12 @@ def pack(folder: Path, archive: Path) -> bool:
                 member.size = status.st_size
                 member.mode = 0o755 if status.st_mode & 0o100 else 0o644
                 tar.addfile(member, content)
-    return True
+                packed_files.append(PackedFile(path=member.name, bytes=member.size))
+    return Packed(
+        files=tuple(packed_files[:LISTED]),
+        count=len(packed_files),
+        bytes=sum(each.bytes for each in packed_files),
+    )
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -15,16 +15,16 @@ from houndsight.backends.base import Stop
 from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, split
 from houndsight.contract.command import command, not_installed
-from houndsight.contract.environment import environment, this_machine
-from houndsight.contract.failure import MOST, FailureText, hint
+from houndsight.contract.environment import Machine, environment, this_machine
+from houndsight.contract.failure import HEAD, MOST, MOST_ERROR, FailureText, hint
 from houndsight.contract.life import Ending, Limits, Script, kill_left
 from houndsight.contract.lines import LineTap
 from houndsight.contract.metrics import MODE, MetricScanner
-from houndsight.contract.outcome import ScriptOutcome, failed_at, summary
+from houndsight.contract.outcome import failed_at, machine_facts, summary
 from houndsight.contract.pack import pack
 from houndsight.errors import JobError
-from houndsight.records.reader import Records
 from houndsight.records.writer import RecordWriter
+from houndsight.reports.ran import Packed, ScriptOutcome
 from houndsight.spec import ScriptSpec
 from houndsight.workspace import JobFolder, atomic_write, friendly_disk_errors, remove_tree, write_json
 
@@ -45,6 +45,7 @@ class _Run:
     seconds: float
     scanner: MetricScanner
     text: FailureText
+    machine: Machine
 
 
 def run_script(
@@ -58,6 +59,7 @@ def run_script(
     `records` with mode `script`. `grace` overrides the seconds that a stopped script is given.
     """
     again = job.input.is_dir()
+    job.script.unlink(missing_ok=True)
     machine = this_machine()
     config = layout.prepare(job, spec, machine.region, machine.interface)
     if again:
@@ -69,12 +71,22 @@ def run_script(
     missing = not_installed(job.code)
     if missing:
         log.warning("requirements.txt asks for what is not installed here: %s.", ", ".join(missing))
+    recorded = _recorded(job) if again else {}
     with _scratch(job):
-        run = _live(job, spec, words, environment(job, spec, config, machine, os.environ), stop, records, grace)
+        variables = environment(job, spec, config, machine, os.environ)
+        scanner = MetricScanner(spec.metrics, records, recorded)
+        run = _live(job, spec, words, variables, machine, scanner, stop, grace)
     job.output.mkdir(exist_ok=True)  # a script may have done anything to it
-    pack(job.model, job.model_archive)
-    pack(layout.output_data(job), job.output_archive)
-    return _conclude(job, spec, run, missing)
+    left = ((job.model, job.model_archive), (layout.output_data(job), job.output_archive))
+    packed = {archive.name: done for folder, archive in left if (done := pack(folder, archive)) is not None}
+    return _conclude(job, spec, run, missing, packed)
+
+
+def _recorded(job: JobFolder) -> Counter[str]:
+    """How many numbers of each metric earlier starts of the job recorded."""
+    from houndsight.records.reader import Records  # numpy: 0.1 s that a first start does not wait for
+
+    return Counter(each.name for each in Records(job.records).scalars(mode=MODE))
 
 
 def _live(
@@ -82,13 +94,13 @@ def _live(
     spec: ScriptSpec,
     words: list[str],
     variables: dict[str, str],
+    machine: Machine,
+    scanner: MetricScanner,
     stop: Stop,
-    records: RecordWriter,
     grace: float | None,
 ) -> _Run:
     """Start the script and gather what it prints until nothing of it is left."""
-    recorded = Counter(each.name for each in Records(job.records).scalars(mode=MODE))
-    scanner, text = MetricScanner(spec.metrics, records, recorded), FailureText()
+    text = FailureText()
     began = time.monotonic()
     with friendly_disk_errors(job.path), job.log.open("a", encoding="utf-8") as file:
 
@@ -106,7 +118,7 @@ def _live(
         limits = Limits(stop, spec.max_seconds, lambda: _grace(job) if grace is None else grace)
         ending = Script(words, job.code, variables).run(limits, lambda data: take(tap.feed(data)), tap.idle)
         take(tap.close())
-    return _Run(words, ending, time.monotonic() - began, scanner, text)
+    return _Run(words, ending, time.monotonic() - began, scanner, text, machine)
 
 
 def _grace(job: JobFolder) -> float:
@@ -118,10 +130,13 @@ def _grace(job: JobFolder) -> float:
     return max(0.0, asked - min(_TO_PACK, asked / 2))
 
 
-def _conclude(job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str]) -> Literal["COMPLETED", "STOPPED"]:
+def _conclude(
+    job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str], packed: dict[str, Packed]
+) -> Literal["COMPLETED", "STOPPED"]:
     """Write down how it ended, and say so to whoever reads the log."""
     failed = run.ending.code != 0 and not run.ending.stopped
     reason = _failure(job, run) if failed else ""
+    ours = reason.startswith(HEAD)
     outcome = ScriptOutcome(
         command=tuple(run.words),
         exit_code=run.ending.code,
@@ -130,9 +145,12 @@ def _conclude(job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str]) -
         killed=run.ending.killed,
         metrics={metric.name: summary(metric) for metric in run.scanner.metrics},
         failure=reason,
+        error=run.text.error(run.ending.code) if ours else reason[:MOST_ERROR],
         failed_at=failed_at(run.text, job.code) if failed else None,
         traceback=tuple(run.text.traceback[-40:]) if failed else (),
         not_installed=tuple(missing),
+        machine=machine_facts(run.machine, run.ending),
+        packed=packed,
     )
     write_json(job.script, outcome)
     _say_what_was_found(outcome)
@@ -149,8 +167,10 @@ def _conclude(job: JobFolder, spec: ScriptSpec, run: _Run, missing: list[str]) -
 def _failure(job: JobFolder, run: _Run) -> str:
     """The text of `output/failure`: what the script wrote there itself, else SageMaker's words."""
     if job.failure.is_file():
-        with job.failure.open(encoding="utf-8", errors="replace") as said:
-            return said.read(MOST)
+        with job.failure.open(encoding="utf-8", errors="replace") as file:
+            said = file.read(MOST)
+        if said.strip():
+            return said
     reason = run.text.reason(run.ending.code, run.words)
     with atomic_write(job.failure, "w") as file:
         file.write(reason)
@@ -159,7 +179,7 @@ def _failure(job: JobFolder, run: _Run) -> str:
 
 def _say_what_was_found(outcome: ScriptOutcome) -> None:
     for name, metric in outcome.metrics.items():
-        if metric.count == 0 and not metric.gave_up:
+        if metric.count == 0 and not metric.skipped and not metric.gave_up:
             log.warning("Metric '%s' was found in no line of the output: '%s'.", name, metric.expression)
         if metric.skipped:
             log.warning("Metric '%s': %d matches were no number and are left out.", name, metric.skipped)

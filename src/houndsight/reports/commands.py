@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from houndsight.reports.page import Command
 from houndsight.spec import ClassifierSpec, JobSpec, ScriptSpec, Status
@@ -53,12 +54,27 @@ def repeat(spec: JobSpec) -> str:
     parts += [] if spec.alone else ["--source-dir", spec.source_dir]
     for flag, pairs in (("channel", spec.channels), ("hp", spec.hyperparameters), ("metric", spec.metrics)):
         for key, value in pairs.items():
-            parts += [f"--{flag}", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+            parts += [f"--{flag}", f"{key}={_typed(value) if flag == 'hp' else value}"]
     for key in spec.environment:
         parts += ["--env", f"{key}=..."]
     if spec.max_seconds is not None:
         parts += ["--max-minutes", f"{spec.max_seconds / 60:g}"]
     return shlex.join(parts)
+
+
+def _typed(value: Any) -> str:
+    """A hyperparameter as it is typed: JSON, or text where that is not taken for JSON."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    try:
+        json.loads(value, parse_constant=_no_json)
+    except ValueError:
+        return value
+    return json.dumps(value)
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(constant)  # NaN and Infinity are text, as in `houndsight run`
 
 
 def _flags(spec: ClassifierSpec, names: Sequence[str]) -> list[str]:

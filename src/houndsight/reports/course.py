@@ -11,6 +11,11 @@ KIND_COLOURS = 8
 DOTS = 60
 """Curves of no more points than this show each of them."""
 
+FEW = 12
+"""Up to this many numbers of a script's metric each have a tick."""
+SCRIPT = "script"
+"""Mode of numbers that were found in a script's output; their steps only count them."""
+
 _DOT = {"type": "point", "filled": True, "clip": True}
 _TITLES = {"loss": "Loss", "accuracy": "Accuracy", "lr": "Learning rate"}
 _MODES = {"train": "var(--train)", "valid": "var(--valid)"}
@@ -18,30 +23,51 @@ _OTHERS = ("var(--other)", "var(--k2)", "var(--k3)", "var(--k4)")
 
 
 def curve_charts(curves: Sequence[Curve]) -> list[Chart]:
-    """One chart a scalar with all its modes, all over the same steps; the first takes the whole width."""
-    names = list(dict.fromkeys(each.name for each in curves))
-    last = max((point.step for each in curves for point in each.points), default=0)
+    """One chart a scalar with all its modes, all over the same steps; the first takes the whole width.
+
+    Numbers out of a script's output have charts of their own: each is counted from 1 for itself, so they share no axis,
+    and a single number needs none.
+    """
+    steps = [each for each in curves if each.mode != SCRIPT]
+    names = list(dict.fromkeys(each.name for each in steps))
+    last = max((point.step for each in steps for point in each.points), default=0)
     charts: list[Chart] = []
     for name in names:
-        together = [each for each in curves if each.name == name]
+        together = [each for each in steps if each.name == name]
         if any(point.value is not None for each in together for point in each.points):
             charts.append(_curve_chart(f"curve-{len(charts)}", name, together, last, wide=not charts))
+    found = [each for each in curves if each.mode == SCRIPT and sum(p.value is not None for p in each.points) > 1]
+    for number, each in enumerate(found):
+        charts.append(_curve_chart(f"metric-{number}", each.name, [each], each.points[-1].step, wide=number == 0))
     return charts
 
 
 def _mode_colours(curves: Sequence[Curve]) -> dict[str, str]:
+    if curves[0].mode == SCRIPT:
+        return {SCRIPT: "var(--train)"}
     others = [each.mode for each in curves if each.mode not in _MODES]
     found = {mode: _OTHERS[place % len(_OTHERS)] for place, mode in enumerate(others)}
     return {each.mode: _MODES.get(each.mode, found.get(each.mode, "")) for each in curves}
 
 
 def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int, *, wide: bool) -> Chart:
+    counted = curves[0].mode == SCRIPT
+    field, axis, start = ("number", "Number found", 1) if counted else ("step", "Step", 0)
     rows = [
-        {"step": p.step, "value": p.value, "low": p.low, "high": p.high, "mode": c.mode, "dot": len(c.points) <= DOTS}
+        {
+            field: p.step + start,
+            "value": p.value,
+            "low": p.low,
+            "high": p.high,
+            "mode": c.mode,
+            "dot": len(c.points) <= DOTS,
+        }
         for c in curves
         for p in c.points
         if p.value is not None
     ]
+    # Of a few counted numbers every one has its tick: halves of them would be nonsense.
+    whole: Document = {"values": list(range(1, last + 2))} if counted and last < FEW else {}
     shares = name == "accuracy" and all(0 <= p.value <= 1 for c in curves for p in c.points if p.value is not None)
     title = _TITLES.get(name) or name[:1].upper() + name[1:].replace("_", " ")
     chosen = _mode_colours(curves)
@@ -49,34 +75,35 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
         "data": {"values": rows},
         "encoding": {
             "x": quantity(
-                "step",
-                "Step",
-                axis={"format": "~s", "grid": False, "tickCount": 6},
-                scale={"nice": False, "domain": [0, max(last, 1)], "padding": 6},
+                field,
+                axis,
+                axis={"format": "~s", "grid": False, "tickCount": 6} | whole,
+                scale={"nice": False, "domain": [start, start + max(last, 1)], "padding": 6},
             ),
             "color": colours("mode", chosen),
         },
-        "layer": _curve_layers(title, zero=name == "lr", shares=shares, dots=any(row["dot"] for row in rows)),
+        "layer": _curve_layers(title, field, zero=name == "lr", shares=shares, dots=any(row["dot"] for row in rows)),
     }
     return Chart(
         id=identifier,
         title=title,
-        description=f"{title} over the steps. " + " ".join(_say(each) for each in curves),
+        description=f"{title} over the {'numbers found' if counted else 'steps'}. "
+        + " ".join(_say(each) for each in curves),
         spec=document(spec, 260 if wide else 200),
-        legend=tuple((words.SPLITS.get(mode, mode), colour) for mode, colour in chosen.items()),
+        legend=() if counted else tuple((words.SPLITS.get(mode, mode), colour) for mode, colour in chosen.items()),
         shape="wide" if wide else "half",
-        zoom=("step",),
+        zoom=(field,),
     )
 
 
-def _curve_layers(title: str, *, zero: bool, shares: bool, dots: bool) -> list[Document]:
+def _curve_layers(title: str, field: str, *, zero: bool, shares: bool, dots: bool) -> list[Document]:
     """The band, the line, the dots of short curves, and the dot under the pointer with its tooltip."""
-    axis = {"format": ".0%" if shares else "~g", "tickCount": 5, "domain": False, "ticks": False}
+    axis = {"format": ".0%" if shares else ".6~g", "tickCount": 5, "domain": False, "ticks": False}
     y: Document = {"scale": {"zero": zero, "padding": 6}, "axis": axis}
     value = {"y": quantity("value", **y)}
     form = ".1%" if shares else ".4~g"
     short = {"transform": [{"filter": "datum.dot"}], "mark": _DOT | {"size": 36, "opacity": 1}, "encoding": value}
-    near = {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": ["step", "mode"]}
+    near = {"type": "point", "nearest": True, "on": "pointerover", "clear": "pointerout", "fields": [field, "mode"]}
     return [
         {
             "mark": {"type": "area", "opacity": 0.16, "clip": True, "interpolate": "monotone"},
@@ -95,8 +122,8 @@ def _curve_layers(title: str, *, zero: bool, shares: bool, dots: bool) -> list[D
             | {
                 "opacity": {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0},
                 "tooltip": [
-                    tip("mode"),
-                    tip("step", "step", ","),
+                    *[tip("mode")] * (field == "step"),
+                    tip(field, field, ","),
                     tip("value", title, form),
                     tip("low", "from", form),
                     tip("high", "to", form),
@@ -107,7 +134,9 @@ def _curve_layers(title: str, *, zero: bool, shares: bool, dots: bool) -> list[D
 
 
 def _say(curve: Curve) -> str:
-    best = f", best {words.number(curve.best)} at step {curve.best_step}" if curve.best_step is not None else ""
+    at = f"number {curve.best_step + 1}" if curve.mode == SCRIPT and curve.best_step is not None else ""
+    at = at or f"step {curve.best_step}"
+    best = f", best {words.number(curve.best)} at {at}" if curve.best_step is not None else ""
     return f"{curve.mode}: from {words.number(curve.first)} to {words.number(curve.last)}{best}."
 
 

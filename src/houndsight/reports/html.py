@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +53,8 @@ def render(page: Page, job: JobFolder) -> str:
             main=main,
             charts=drawn,
             curve_charts=[each for each in drawn.values() if each.id.startswith("curve-")],
+            metric_charts=[each for each in drawn.values() if each.id.startswith("metric-")],
+            step_curves=[each for each in page.curves if each.mode != course.SCRIPT],
             chart_data=_script_json({each.id: {"spec": each.spec, "zoom": each.zoom} for each in drawn.values()}),
             metrics=metrics,
             floor=floor,
@@ -71,10 +74,12 @@ def render(page: Page, job: JobFolder) -> str:
 def _sections(page: Page, main: Result | None, drawn: dict[str, Chart]) -> list[tuple[str, str]]:
     """(id, title) of the sections that the page has, in its order."""
     there = {
-        "failure": ("Failure", page.failure is not None),
+        "failure": ("Log" if page.script else "Failure", page.failure is not None),
+        "metrics": ("Metrics", page.script is not None and bool(page.script.metrics)),
+        "output": ("Output", page.script is not None and bool(page.script.archives)),
         "findings": ("Findings", bool(page.findings)),
         "data": ("Data", page.data is not None),
-        "curves": ("Curves", bool(page.curves)),
+        "curves": ("Curves", any(each.mode != course.SCRIPT for each in page.curves)),
         "time": ("Time", page.time is not None),
         "results": ("Results", main is not None),
         "confusion-section": ("Confusion", main is not None),
@@ -188,6 +193,8 @@ def _environment() -> Environment:
         "whisker": _whisker,
         "prose": _prose,
         "breakable": _breakable,
+        "typed": lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
+        "shell": shlex.join,
     }
     environment.globals |= {"plural": words.plural, "splits": words.SPLITS}
     return environment

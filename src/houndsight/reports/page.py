@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from houndsight.reports.ran import FailedAt, MachineFacts, Packed
 from houndsight.results import ClassScore, Measure, Mistake, ReliabilityBin
 from houndsight.spec import Finding, Frozen, Reject, State
 
@@ -259,7 +260,86 @@ class Failure(Frozen):
     repair: str
     """What to do about it."""
     log: tuple[str, ...]
-    """Last lines of the log."""
+    """The log around it: the error with what led to it, else its last lines."""
+    marked: tuple[int, ...] = ()
+    """Which of these lines, from 0, name the error or its place."""
+    place: FailedAt | None = None
+    """Where in its own code a script failed."""
+    said: str = ""
+    """The text of `output/failure`, where it says more than `message`."""
+
+
+class ScriptMetric(Frozen):
+    """What a metric of a script came to, over all starts of the job."""
+
+    name: str
+    """Its name."""
+    expression: str
+    """The regular expression."""
+    count: int
+    """How many numbers were found."""
+    last: float | None
+    """The last of them."""
+    best: float | None
+    """The lowest or highest, where the name says which is better."""
+    best_step: int | None
+    """Which number that was, from 0."""
+    lowest: float | None
+    """The lowest."""
+    highest: float | None
+    """The highest."""
+    skipped: int
+    """Matches that were no finite number."""
+    gave_up: bool
+    """The expression took too long and was given up."""
+
+
+class Archive(Frozen):
+    """One archive of what a script left."""
+
+    name: str
+    """File name in the job's `output` folder."""
+    bytes: int
+    """Its own size."""
+    holds: Packed | None
+    """What is in it; None where nobody wrote that down."""
+
+
+class ScriptRun(Frozen):
+    """A script as it ran."""
+
+    entry_point: str
+    """The script, relative to its source folder."""
+    source: str
+    """Folder that its code was copied from."""
+    alone: bool
+    """The script was copied without the rest of that folder."""
+    command: tuple[str, ...]
+    """What was started; empty where it was not."""
+    channels: dict[str, str]
+    """Channel -> folder."""
+    hyperparameters: dict[str, Any]
+    """Name -> value."""
+    environment: tuple[str, ...]
+    """Names of further environment variables; their values may be secrets."""
+    limit: float | None
+    """Longest time in seconds."""
+    exit_code: int | None
+    """Its exit code; negative for a signal."""
+    seconds: float | None
+    """How long it ran."""
+    reason: str
+    """Why it was stopped, where it was."""
+    killed: int
+    """Processes that it left behind and that had to be killed."""
+    not_installed: tuple[str, ...]
+    """Packages that it asks for and that are not installed."""
+    metrics: tuple[ScriptMetric, ...]
+    """In the order in which they were given."""
+    machine: MachineFacts | None
+    """What it ran on."""
+    archives: tuple[Archive, ...]
+    """What it left."""
 
 
 class Page(Frozen):
@@ -285,6 +365,8 @@ class Page(Frozen):
     """Test first."""
     run: Run | None = None
     """What was run."""
+    script: ScriptRun | None = None
+    """How it ran, where it is a script."""
     failure: Failure | None = None
     """Why it failed."""
     notes: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
 """From records to what a page can show: curves in at most 400 buckets, and time shares that sum to the wall time."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -48,7 +49,7 @@ LABELS = {
 """The kinds of spans in words; others appear under their own name."""
 
 _HIGHER_IS_BETTER = ("accuracy", "acc", "top1", "top5", "f1", "auc", "precision", "recall")
-_LOWER_IS_BETTER = ("loss", "error", "perplexity")
+_LOWER_IS_BETTER = ("loss", "error", "perplexity", "mae", "mse", "rmse")
 _FIRST = ("loss", "accuracy", "lr")
 
 
@@ -99,7 +100,7 @@ def _curve(name: str, mode: str, values: dict[int, float]) -> Curve:
 
 
 def _best(name: str, finite: Sequence[int], values: dict[int, float]) -> int | None:
-    words = name.casefold().replace("-", "_").replace(".", "_").replace("/", "_").split("_")
+    words = re.split(r"[^a-z0-9]+", name.casefold())
     if not finite:
         return None
     if any(word in _HIGHER_IS_BETTER for word in words):

@@ -6,7 +6,6 @@ named on the page.
 
 import datetime
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from houndsight.errors import RequestError
 from houndsight.records.reader import Records
 from houndsight.records.schema import Scalar, Span
-from houndsight.reports import commands, html, series, words
+from houndsight.reports import commands, html, log, script, series, words
 from houndsight.reports.page import (
     Cell,
     ClassCount,
@@ -28,6 +27,7 @@ from houndsight.reports.page import (
     Setting,
     TimeUse,
 )
+from houndsight.reports.ran import ScriptOutcome
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import (
     ClassifierSpec,
@@ -47,12 +47,6 @@ CELLS = 5000
 """Most cells of the confusion matrix: more would make the page slow without being told apart."""
 PAIRS = 20
 """Most confused pairs listed."""
-LOG_LINES = 40
-"""Lines of the log shown for a job that failed."""
-LOG_BYTES = 64 * 1024
-"""How much of the log's end is read for them."""
-
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)
 
@@ -81,17 +75,26 @@ def gather(job: JobFolder) -> Page:
     curves, time = _recorded(job, notes)
     data = _data(index) if index else None
     results = tuple(_result(each) for each in _evaluations(job, notes))
-    failure = _failure(job, status)
+    outcome = _read(job.script, ScriptOutcome, notes)
+    failure = _failure(job, status, outcome)
+    ran = None
+    if isinstance(spec, ScriptSpec):
+        ran = script.gather(job, spec, status, outcome, curves)
+        curves = script.in_order(curves, spec)
+        overview = script.overview(job.name, spec, status, ran, failure)
+    else:
+        overview = words.overview(job.name, status, spec, used, data, curves, time, results, findings, failure)
     return Page(
         job=job.name,
         state=status.state if status else None,
-        overview=words.overview(job.name, status, spec, used, data, curves, time, results, findings, failure),
+        overview=overview,
         findings=tuple(findings or ()),
         data=data,
         curves=curves,
         time=time,
         results=results,
         run=_run(job, raw, spec, used, status, notes),
+        script=ran,
         failure=failure,
         notes=tuple(notes),
     )
@@ -279,25 +282,22 @@ def _moment(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _failure(job: JobFolder, status: Status | None) -> Failure | None:
+def _failure(job: JobFolder, status: Status | None, outcome: ScriptOutcome | None) -> Failure | None:
     if status is None or status.state != "FAILED":
         return None
     error = status.error or {}
     said = job.failure.read_text(errors="replace").strip() if job.failure.is_file() else ""
+    message = error.get("message") or status.reason or said or "The job failed without saying why."
+    place = None
+    if outcome is not None and outcome.error:
+        message, place = outcome.error, outcome.failed_at
+    lines, marked = log.around(job.log, message, f'{place.file}", line {place.line}' if place else "")
     return Failure(
         kind=error.get("kind", ""),
-        message=error.get("message") or status.reason or said or "The job failed without saying why.",
+        message=message,
         repair=error.get("repair", ""),
-        log=_tail(job.log),
+        log=lines,
+        marked=marked,
+        place=place,
+        said=said if said not in (message, status.reason) or outcome is not None else "",
     )
-
-
-def _tail(path: Path) -> tuple[str, ...]:
-    """The last lines as a terminal would show them: no escape codes, and of a rewritten line its last state."""
-    if not path.is_file():
-        return ()
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_BYTES))
-        text = file.read().decode(errors="replace")
-    lines = [_ANSI.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n")]
-    return tuple(line for line in lines if line)[-LOG_LINES:]

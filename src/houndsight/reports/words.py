@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from houndsight.reports import commands
 from houndsight.reports.page import Curve, DataTable, Failure, Overview, Result, TimeUse, Verdict
-from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, JobSpec, ScriptSpec, Status
+from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, JobSpec, Status
 
 THIN = "\u202f"
 """Narrow no-break space: between a number and its unit, and between thousands."""
@@ -83,7 +83,7 @@ def overview(
     """
     return Overview(
         trained=_trained(status, used or spec, data, curves, time),
-        good=_good(status, spec, results, curves),
+        good=_good(status, results, curves),
         healthy=_healthy(status, findings, failure, curves),
         speed=_speed(time),
         next=commands.after(name, status, spec, used),
@@ -102,7 +102,7 @@ def _trained(
     steps = max((each.points[-1].step + 1 for each in curves if each.points and each.mode == "train"), default=0)
     if not isinstance(spec, ClassifierSpec):
         verb = {"COMPLETED": "ran", "RUNNING": "is running", "STOPPING": "is stopping"}.get(state or "", "was run")
-        sentence = f"{spec.entry_point if spec else 'Something'} {verb}"
+        sentence = f"Something {verb}"
     else:
         usual = "began to learn" if steps else "was to learn"
         verb = {"COMPLETED": "learned", "RUNNING": "is learning", "STOPPING": "is learning"}.get(state or "", usual)
@@ -129,7 +129,7 @@ def network(spec: ClassifierSpec) -> str:
     return f"{spec.backbone} ({how})"
 
 
-def _good(status: Status | None, spec: JobSpec | None, results: Sequence[Result], curves: Sequence[Curve]) -> Verdict:
+def _good(status: Status | None, results: Sequence[Result], curves: Sequence[Curve]) -> Verdict:
     for result in results:
         top1 = result.metrics.get("top1")
         if top1 is None or not math.isfinite(top1.value):
@@ -143,11 +143,6 @@ def _good(status: Status | None, spec: JobSpec | None, results: Sequence[Result]
     if best is not None:
         detail = f"best validation accuracy so far, at step {count(best.best_step or 0)}; no test result yet."
         return Verdict(tone="quiet", headline=percent(best.best), detail=detail)
-    if isinstance(spec, ScriptSpec):
-        said = next((each for each in curves if each.last is not None), None)
-        detail = f"the last of {plural(said.count, 'value')} of “{said.name}” in its output." if said else ""
-        headline = number(said.last) if said else "Not measured"
-        return Verdict(tone="quiet", headline=headline, detail=detail or "No metric was found in its output.")
     over = status is not None and status.state in FINAL_STATES
     return Verdict(
         tone="quiet",
