@@ -16,6 +16,8 @@ from houndsight.training.loop import Fitted
 from tests.training import toy
 from tests.training.toy import network, run, same, separable, spec, weights
 
+CPU = torch.device("cpu")
+
 
 class After:
     """Says stop once `steps` steps are done, and `validating` batches of the validation that follows them."""
@@ -202,7 +204,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 def big(step: int) -> Checkpoint:
     tensors = {"weight": torch.full((200_000,), float(step))}
-    return Checkpoint(State(step=step), tensors, {}, {}, get_generators(torch.device("cpu")))
+    return Checkpoint(State(step=step), tensors, {}, {}, {}, get_generators(CPU))
 
 
 def test_a_writer_that_is_cut_short_leaves_the_older_one(tmp_path: Path) -> None:
@@ -254,7 +256,7 @@ def test_every_kind_of_tensor_comes_back(tmp_path: Path) -> None:
         "none": torch.zeros(0, 3),
     }
     state = State(step=3, best_value=0.1 + 0.2, plan={"total": 9})
-    save(tmp_path, Checkpoint(state, tensors, {}, {"0.step": torch.tensor(3.0)}, get_generators(torch.device("cpu"))))
+    save(tmp_path, Checkpoint(state, tensors, {}, {"0.step": torch.tensor(3.0)}, {}, get_generators(CPU)))
     found = load(tmp_path)
     assert found is not None
     assert found.state == state
