@@ -33,6 +33,13 @@ def check(
     write: Annotated[
         Path | None, Parameter(metavar="CSV", help="Write the file list without what was found faulty.")
     ] = None,
+    features: Annotated[bool, Parameter(help="Judge labels, copies and the floor by what a backbone sees.")] = False,
+    backbone: Annotated[
+        str | None, Parameter(metavar="NAME", help="Network for --features; by default the one that train takes.")
+    ] = None,
+    weights: Annotated[
+        str | None, Parameter(metavar="FILE", help="Its weights: a file, or imagenet for those of the cache.")
+    ] = None,
     split_seed: Annotated[int, Parameter(metavar="N", help="Seed of the split where the data has none.")] = 0,
     workspace: Place = None,
     json: Json = False,
@@ -41,9 +48,18 @@ def check(
 
     Found: unreadable files; empty, missing, unknown and misspelt classes; copies within a split, across splits and
     across classes; constant, tiny, huge, stretched and grey pictures; splits too small to tell models apart.
+    With --features also: labels that look wrong, copies by what they show, and the floor that a training should reach.
     """
     with Bar(sys.stderr) as bar:
-        result = checking.check(data, split_seed=split_seed, workspace=workspace, progress=_Watch(bar))
+        result = checking.check(
+            data,
+            features=features,
+            backbone=backbone,
+            weights=weights,
+            split_seed=split_seed,
+            workspace=workspace,
+            progress=_Watch(bar),
+        )
     cleaned = result.write(write) if write else None
     if json:
         document(result.document())
@@ -66,7 +82,7 @@ class _Watch:
         if now - self._drawn < 0.25 and done < total:
             return
         self._drawn = now
-        if stage == "check":
+        if stage in {"check", "decode", "features"}:
             self._bar.show(Snapshot(stage, done, total))
         else:
             self._bar.step(stage, done, total)
