@@ -42,15 +42,17 @@ class Frozen(BaseModel):
 def _explain(cls: type[BaseModel], error: ValidationError, where: str = "") -> SpecError:
     problems = []
     for detail in error.errors(include_url=False):
-        field = ".".join(str(part) for part in detail["loc"])
+        # A field of several types is told once: `freeze`, not `freeze.literal['all','none']` and `freeze.int`.
+        field = str(detail["loc"][0]) if detail["loc"] else ""
         if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(field, cls.model_fields)
-            problems.append(f"{field}: no such setting. {hint}".strip())
+            problems.append(f"{field}: no such setting. {did_you_mean(field, cls.model_fields)}".strip())
         elif detail["type"] == "missing":
-            problems.append(f"{field}: is required.")
+            problems.append(f"{field}: is required")
+        elif any(problem.startswith(f"{field}: ") for problem in problems):
+            continue
         else:
             said = detail["msg"].removeprefix("Value error, ")
-            problems.append(f"{field}: {said} (got {detail['input']!r})." if field else f"{said}")
+            problems.append(f"{field}: {said} (got {detail['input']!r})" if field else said)
     unique = list(dict.fromkeys(problems))
     head = f"{where}: " if where else ""
     count = "One setting is" if len(unique) == 1 else f"{len(unique)} settings are"

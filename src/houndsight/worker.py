@@ -16,7 +16,7 @@ from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
-from houndsight.workspace import JobFolder, write_json
+from houndsight.workspace import JobFolder, Progress, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,32 +49,84 @@ def train_classifier(
     """From an index of labelled images to an evaluated, packed classifier."""
     from houndsight.data import check
     from houndsight.data.cache import decode_all
+    from houndsight.models import network
+    from houndsight.training import plan
+    from houndsight.training.evaluate import Stopped
+    from houndsight.training.loop import fit
+
+    progress, cache = ProgressFile(job.progress), job.path.parent.parent / "cache"
+
+    def watched(stage: str, done: int, total: int) -> None:
+        if stop():
+            raise Stopped
+        progress(stage, done, total)
+
+    try:
+        index = Index.read(job.index)
+        with records.span("build", step=0):
+            built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
+        with records.span("check", step=0):
+            findings = check.check(index, workers=spec.workers, progress=watched, cache=cache)
+            write_json(job.check, check.document(index, findings))
+        with records.span("decode", step=0):
+            index, images = decode_all(index, built.network.preprocess, cache, workers=spec.workers, progress=watched)
+            write_json(job.index, index)
+        spec = ClassifierSpec.read(job.plan) if job.plan.is_file() else plan.decide(spec, built.network, index)
+        write_json(job.plan, spec)  # a resumed job keeps what was decided
+        network.freeze_stages(built.network, spec.freeze)
+        plan.announce(spec, index, images.size)
+
+        batches = prepare(spec, built.network, index, images, cache, records, watched)
+        if spec.optimizer != "lbfgs":  # which `prepare` has fitted already
+            fitted = fit(
+                built.network,
+                batches,
+                spec,
+                checkpoints=job.checkpoints,
+                records=records,
+                stop=stop,
+                progress=progress,
+            )
+            if fitted.stopped:
+                return "STOPPED"
+        with records.span("evaluate", step=0):
+            results, temperature = measure(job, index, built.network, batches, stop)
+        keep(job, spec, built, index, results, temperature, _samples(images, built.network.preprocess.image_size))
+    except Stopped:
+        return "STOPPED"
+    return "COMPLETED"
+
+
+def prepare(
+    spec: ClassifierSpec,
+    net: "Network",
+    index: Index,
+    images: "DecodedImages",
+    cache: Path,
+    records: RecordWriter,
+    progress: Progress,
+) -> "Batches":
+    """What the training will read: images, or features of the frozen backbone; the head fitted where that is asked."""
     from houndsight.data.loader import ImageBatches
     from houndsight.features.batches import FeatureBatches
     from houndsight.features.extract import Extractor
-    from houndsight.models import network
     from houndsight.training import linear, plan
-    from houndsight.training.loop import fit, total_steps
 
-    progress, cache = ProgressFile(job.progress), job.path.parent.parent / "cache"
-    index = Index.read(job.index)
-    with records.span("build", step=0):
-        built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
-        net = built.network
-    with records.span("check", step=0):
-        findings = check.check(index, workers=spec.workers, progress=progress, cache=cache)
-        write_json(job.check, check.document(index, findings))
-    with records.span("decode", step=0):
-        index, images = decode_all(index, net.preprocess, cache, workers=spec.workers, progress=progress)
-        write_json(job.index, index)
-    if job.plan.is_file():  # a resumed job keeps what was decided
-        spec = ClassifierSpec.read(job.plan)
-    else:
-        spec = plan.decide(spec, net, index)
-        write_json(job.plan, spec)
-    network.freeze_stages(net, spec.freeze)
-
-    from_images = ImageBatches(
+    frozen = spec.freeze == "all" and (spec.augment == "none" or spec.views > 0)
+    if frozen or spec.head_start == "probe":
+        device = plan.device_of(spec)
+        extractor = Extractor(
+            net, index, images, cache, precision=spec.precision, device=device, threads=spec.threads, progress=progress
+        )
+        with records.span("features", step=0):
+            features = extractor.features()
+            views = extractor.views(spec.views, spec.seed, spec.augment) if frozen and spec.views else None
+        if spec.optimizer == "lbfgs" or spec.head_start == "probe":
+            with records.span("probe", step=0):
+                linear.fit_head(net, features, index, spec, records)
+    if frozen:
+        return FeatureBatches(index, features.splits, batch_size=spec.batch_size, seed=spec.seed, views=views)
+    return ImageBatches(
         index,
         images,
         net.preprocess,
@@ -84,29 +136,6 @@ def train_classifier(
         workers=spec.workers,
         first=plan.small_epochs(spec, net, index),
     )
-    plan.announce(spec, index, images.size, total_steps(spec, from_images.steps_per_epoch))
-    batches: Batches = from_images
-    frozen = spec.freeze == "all" and (spec.augment == "none" or spec.views > 0)
-    if frozen or spec.head_start == "probe":
-        with records.span("features", step=0):
-            extractor = Extractor(net, index, images, cache, precision=spec.precision, threads=spec.threads,
-                                  progress=progress)  # fmt: skip
-            features = extractor.features()
-            views = extractor.views(spec.views, spec.seed, spec.augment) if frozen and spec.views else None
-        if frozen:
-            batches = FeatureBatches(index, features.splits, batch_size=spec.batch_size, seed=spec.seed, views=views)
-        if spec.optimizer == "lbfgs" or spec.head_start == "probe":
-            with records.span("probe", step=0):
-                fitted = linear.fit_head(net, features, index, spec, records)
-    if spec.optimizer != "lbfgs":
-        fitted = fit(net, batches, spec, checkpoints=job.checkpoints, records=records, stop=stop, progress=progress)
-    if stop() or fitted.stopped:
-        return "STOPPED"
-
-    with records.span("evaluate", step=fitted.steps):
-        results, temperature = measure(job, index, net, batches, stop)
-    keep(job, spec, built, index, results, temperature, _samples(images, net.preprocess.image_size))
-    return "COMPLETED"
 
 
 def measure(

@@ -82,7 +82,12 @@ def small_epochs(spec: ClassifierSpec, network: Network, index: Index) -> tuple[
     return side, -(-total_steps(spec, steps_per_epoch) // steps_per_epoch) // 2
 
 
-def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int, total: int) -> None:
+def device_of(spec: ClassifierSpec) -> str:
+    """Type of the device that the spec trains on."""
+    return choose_device(spec.device).type
+
+
+def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int) -> None:
     """Say in one line what is about to happen."""
     device = choose_device(spec.device)
     arithmetic = str(choose_precision(spec.precision, device)).removeprefix("torch.")
@@ -90,6 +95,7 @@ def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int, total: in
     for label in index.splits["train"].labels:
         counts[label] += 1
     images = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    total = total_steps(spec, steps(sum(counts), spec.batch_size))
     work = (
         "a linear head in closed form" if spec.optimizer == "lbfgs" else f"{total:,} steps of {spec.batch_size} images"
     )

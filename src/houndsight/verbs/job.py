@@ -133,8 +133,6 @@ class Job:
             ended = backend.wait(self.files, LOOK).state in FINAL_STATES
             if ended:
                 backend.wait(self.files)  # its process still builds the page
-            if ended:
-                backend.wait(self.files)  # its process still writes the page
         if rest:
             yield rest
 
