@@ -122,7 +122,7 @@ def test_calibration_error_begins_at_zero_for_a_calibrated_model() -> None:
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 1.5, 5.0])
 def test_temperature_is_the_likeliest(sharpness: float) -> None:
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    from scipy.optimize import minimize_scalar
 
     logits, labels = problem(n=700, sharpness=sharpness)
 
@@ -174,7 +174,7 @@ def test_mcnemar_by_hand() -> None:
 
 
 def test_mcnemar_equals_scipy_and_survives_many_images() -> None:
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     a, b = RNG.random(100_000) < 0.9, RNG.random(100_000) < 0.9
     test = metrics.mcnemar(a, b)
