@@ -2,14 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+MARKS ?= not slow
+WORKERS ?= 2
 
 .PHONY: demo test check docs bench build format constraints
 
 demo: $(STAMP)           ## the whole way on real images, on this machine, under two minutes
 	$(BIN)/houndsight demo
 
-test: $(STAMP)           ## every test that can run here
-	$(BIN)/pytest
+test: $(STAMP)           ## the tests, but for slow ones; `make test MARKS=` runs every test that can run here
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(MARKS)"
 
 check: $(STAMP)          ## format, lint, types
 	$(BIN)/ruff format --check

@@ -21,7 +21,7 @@ def test_every_problem_is_named_at_once() -> None:
         ClassifierSpec.create(data="dogs", lr=-1, batch_size=0, dropout=1.0, epoch=3)
     message = caught.value.message
     assert message.startswith("4 settings are wrong: ")
-    assert "lr: Input should be greater than 0 (got -1)." in message
+    assert "lr: Input should be greater than 0 (got -1);" in message
     assert "batch_size: " in message
     assert "dropout: " in message
     assert "epoch: no such setting. Did you mean 'epochs'?" in message
@@ -31,7 +31,7 @@ def test_every_problem_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "data: is required."),
+        ({}, "data: is required"),
         ({"data": "d", "epochs": 1, "steps": 1}, "give epochs or steps, not both"),
         ({"data": "d", "freeze": -1}, "the number of frozen stages cannot be negative"),
         ({"data": "d", "hidden": (0,)}, "every width must be 1 or more"),
@@ -49,6 +49,16 @@ def test_a_setting_that_cannot_be_honoured_is_refused(given: dict[str, object], 
     with pytest.raises(SpecError, match=r"^One setting is wrong: ") as caught:
         ClassifierSpec.create(**given)
     assert said in caught.value.message
+
+
+def test_rules_between_settings_are_told_with_the_rest() -> None:
+    with pytest.raises(SpecError, match="2 settings are wrong: lr: .*; give epochs or steps, not both"):
+        ClassifierSpec.create(data="d", epochs=1, steps=1, lr=-1)
+
+
+def test_a_field_of_several_types_is_told_once() -> None:
+    with pytest.raises(SpecError, match=r"^One setting is wrong: freeze: "):
+        ClassifierSpec.create(data="d", freeze="some")
 
 
 def test_several_rules_between_settings_are_told_together() -> None:

@@ -28,7 +28,9 @@ class Frozen(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise _explain(cls, error) from None
+            wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+            together = _together_wrong(cls, {name: value for name, value in values.items() if name not in wrong})
+            raise _explain(cls, error, *together) from None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -39,7 +41,16 @@ class Frozen(BaseModel):
             raise _explain(cls, error, where=str(path)) from None
 
 
-def _explain(cls: type[BaseModel], error: ValidationError, where: str = "") -> SpecError:
+def _together_wrong(cls: type[BaseModel], sound: dict[str, Any]) -> list[str]:
+    """What is wrong between settings that are each sound: pydantic does not look while another one is not."""
+    try:
+        cls(**sound)
+    except ValidationError as error:
+        return [detail["msg"].removeprefix("Value error, ") for detail in error.errors() if not detail["loc"]]
+    return []
+
+
+def _explain(cls: type[BaseModel], error: ValidationError, *further: str, where: str = "") -> SpecError:
     problems = []
     for detail in error.errors(include_url=False):
         # A field of several types is told once: `freeze`, not `freeze.literal['all','none']` and `freeze.int`.
@@ -53,7 +64,7 @@ def _explain(cls: type[BaseModel], error: ValidationError, where: str = "") -> S
         else:
             said = detail["msg"].removeprefix("Value error, ")
             problems.append(f"{field}: {said} (got {detail['input']!r})" if field else said)
-    unique = list(dict.fromkeys(problems))
+    unique = list(dict.fromkeys([*problems, *further]))
     head = f"{where}: " if where else ""
     count = "One setting is" if len(unique) == 1 else f"{len(unique)} settings are"
     return SpecError(f"{head}{count} wrong: " + "; ".join(unique))

@@ -286,9 +286,11 @@ def friendly_disk_errors(place: Path) -> Iterator[None]:
     except HoundsightError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFullError(f"No room left on the disk of {place}.", "Free some space, then --resume.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) or (
+            error.errno == errno.ENOENT and not place.exists()
+        ):
             raise WorkspaceError(
                 f"Cannot write to {place}: {error.strerror}.", "Choose another folder with --workspace."
             ) from error

@@ -390,7 +390,9 @@ def test_flipped_bits_are_noticed(archive: Path, tmp_path: Path, seed: int) -> N
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"PK\x03\x04", os.urandom(2000), gzip.compress(b"no tar")], ids=repr
+    "content",
+    [b"", b"<html>", b"PK\x03\x04", os.urandom(2000), gzip.compress(b"no tar")],
+    ids=["empty", "html", "zip", "noise", "gzip"],
 )
 def test_no_archive_at_all(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.tar.gz").write_bytes(content)
