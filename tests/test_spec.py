@@ -52,7 +52,7 @@ def test_a_setting_that_cannot_be_honoured_is_refused(given: dict[str, object], 
 
 
 def test_rules_between_settings_are_told_with_the_rest() -> None:
-    with pytest.raises(SpecError, match="2 settings are wrong: lr: .*; give epochs or steps, not both"):
+    with pytest.raises(SpecError, match=r"2 settings are wrong: lr: .*; give epochs or steps, not both"):
         ClassifierSpec.create(data="d", epochs=1, steps=1, lr=-1)
 
 
