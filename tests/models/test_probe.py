@@ -19,7 +19,7 @@ def digits() -> tuple[Features, Labels, Features, Labels]:
 def test_it_is_the_minimum_that_scikit_learn_finds(digits: tuple[Features, Labels, Features, Labels]) -> None:
     x, y, x_valid, _ = digits
     mean, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
-    found = probe.fit(x, y, 10, decays=(0.01,), iterations=500)
+    found = probe.fit(x, y, 10, decays=(0.01,), iterations=500, tolerance=1e-10)
     theirs = LogisticRegression(C=1 / (0.01 * len(x)), max_iter=2000, tol=1e-8).fit((x - mean) / scale, y)
     ours = found.logits(x_valid)
     expected = theirs.decision_function((x_valid - mean) / scale)

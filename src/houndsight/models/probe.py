@@ -23,6 +23,9 @@ validation loss 0.0003 (test 94.0 %): weak decay looks better than it is, becaus
 ONE_THREAD = 1_000_000_000
 """Below so many multiplications a product one thread does it: with two beside other work the dogs pack took 31 s and 23
 CPU-s instead of 8 s and 6 CPU-s (numpy's own threads: 2 minutes)."""
+TOLERANCE = 1e-6
+"""Relative change of the loss at which a fit ends: 2.4 s for the dogs pack where 1e-7 took 4.0 s, with the same test
+accuracy (95.26 %) and a calibrated loss within 0.0005."""
 PATIENCE = 2  # decays without a better validation loss before the weaker ones are left out
 
 
@@ -53,6 +56,7 @@ def fit(
     decays: Sequence[float] = DECAYS,
     class_weights: NDArray[np.float32] | None = None,
     iterations: int = 100,
+    tolerance: float = TOLERANCE,
 ) -> Probe:
     """Fit for each decay, from the strongest to the weakest, each starting where the last ended; keep the best.
 
@@ -71,7 +75,7 @@ def fit(
     since = 0
     losses: dict[float, float] = {}
     for decay in sorted(decays, reverse=True):
-        theta = _minimise(x_ND, labels, theta, decay, sample_weights, iterations)
+        theta = _minimise(x_ND, labels, theta, decay, sample_weights, iterations, tolerance)
         weight = (theta[:, :-1] / scale).astype(np.float32)
         bias = (theta[:, -1] - weight @ mean).astype(np.float32)
         probe = Probe(weight, bias, decay, losses)
@@ -97,6 +101,7 @@ def _minimise(
     decay: float,
     sample_weights: NDArray[np.float32] | None,
     iterations: int,
+    tolerance: float,
 ) -> NDArray[np.float64]:
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
@@ -130,7 +135,7 @@ def _minimise(
                 start.ravel(),
                 jac=True,
                 method="L-BFGS-B",
-                options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-5, "ftol": 1e-7},
+                options={"maxiter": iterations, "maxcor": 10, "gtol": 1e-5, "ftol": tolerance},
             )
     finally:
         torch.set_num_threads(threads)
