@@ -11,38 +11,44 @@ LOOK_SECONDS = 0.2
 BLOCK_BYTES = 1 << 20
 
 
-def tail(job: JobFolder, follow: bool = False) -> Iterator[str]:
-    """Yield the lines of the log without their line ends; with `follow` new ones too, until the job has ended.
+class LogLines:
+    """Reads a log from its first line on; bytes that are no UTF-8 are shown as the replacement character."""
 
-    Bytes that are no UTF-8 are shown as the replacement character. A job that nobody has started is not waited for.
-    """
-    decode = getincrementaldecoder("utf-8")("replace").decode
-    position, rest, ended = 0, "", not follow
-    while True:
-        fresh = _read(job, position)
-        while fresh:
-            position += len(fresh)
-            *lines, rest = (rest + decode(fresh)).split("\n")
+    def __init__(self, job: JobFolder) -> None:
+        self._path = job.log
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
+        self._position, self._rest = 0, ""
+
+    def fresh(self) -> Iterator[str]:
+        """The lines that were ended since the last call, without their line ends."""
+        while block := self._read():
+            self._position += len(block)
+            *lines, self._rest = (self._rest + self._decode(block)).split("\n")
             yield from lines
-            fresh = _read(job, position)
-        if ended:
-            break
-        ended = _has_ended(job)
-    rest += decode(b"", True)
-    if rest:
-        yield rest
+
+    def rest(self) -> Iterator[str]:
+        """The last line, where the log does not end with a line end; asked for once, when the job has ended."""
+        last = self._rest + self._decode(b"", True)
+        if last:
+            yield last
+
+    def _read(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                return file.read(BLOCK_BYTES)
+        except FileNotFoundError:
+            return b""
 
 
-def _has_ended(job: JobFolder) -> bool:
-    """Wait a moment for the job's end."""
-    now = base.wait_for(job, LOOK_SECONDS)
-    return base.idle(now)
+def tail(job: JobFolder, follow: bool = False) -> Iterator[str]:
+    """Yield the lines of the log; with `follow` new ones too, until the job has ended.
 
-
-def _read(job: JobFolder, position: int) -> bytes:
-    try:
-        with job.log.open("rb") as file:
-            file.seek(position)
-            return file.read(BLOCK_BYTES)
-    except FileNotFoundError:
-        return b""
+    A job that nobody has started is not waited for.
+    """
+    lines, ended = LogLines(job), not follow
+    yield from lines.fresh()
+    while not ended:
+        ended = base.idle(base.wait_for(job, LOOK_SECONDS))
+        yield from lines.fresh()
+    yield from lines.rest()

@@ -1,7 +1,6 @@
 """A job as Python sees it: a view of its folder that can wait and stop; every verb that trains returns one."""
 
 import json
-from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from houndsight.backends import base
 from houndsight.backends.base import Backend
+from houndsight.backends.logs import LogLines
 from houndsight.errors import HoundsightError, JobError, WorkspaceError, from_document
 from houndsight.records import progress
 from houndsight.records.progress import Snapshot
@@ -114,27 +114,18 @@ class Job:
     def follow(self) -> Iterator[str | Snapshot]:
         """Yield lines of the log and looks at the progress, from the log's first line until the job has ended."""
         backend = backend_named(self.status.backend)
-        decode = getincrementaldecoder("utf-8")("replace").decode
-        read, rest, ended, last = 0, "", False, None
-        while True:
-            if self.files.log.is_file():
-                with self.files.log.open("rb") as file:
-                    file.seek(read)
-                    fresh = file.read()
-                read += len(fresh)
-                *lines, rest = (rest + decode(fresh)).split("\n")
-                yield from lines
+        lines, last, ended = LogLines(self.files), None, False
+        yield from lines.fresh()
+        while not ended:
             now = self.progress
-            if now is not None and now != last and not ended:
+            if now is not None and now != last:
                 yield now
             last = now
-            if ended:
-                break
             ended = backend.wait(self.files, LOOK).state in FINAL_STATES
             if ended:
                 backend.wait(self.files)  # its process still builds the page
-        if rest:
-            yield rest
+            yield from lines.fresh()
+        yield from lines.rest()
 
     def document(self) -> dict[str, Any]:
         """What `houndsight train --json` prints: other programs may rely on its keys."""
