@@ -19,6 +19,7 @@ from houndsight.data.augment import Augment
 from houndsight.data.cache import DecodedImages
 from houndsight.data.images import centre
 from houndsight.data.loader import ImageBatches
+from houndsight.errors import JobError
 from houndsight.features.store import cached
 from houndsight.models.network import Network
 from houndsight.models.runtime import Runtime, fastest
@@ -125,6 +126,11 @@ class Extractor:
         runtime = self._choose()
         done = 0
         for answer in runtime.map(batches):
+            if not np.isfinite(answer).all():
+                raise JobError(
+                    f"The features that {self._network.name} computes are not finite.",
+                    "Look at the weights file, or give --precision float32.",
+                )
             out[done : done + len(answer)] = answer
             done += len(answer)
             if self._progress is not None:

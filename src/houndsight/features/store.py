@@ -46,9 +46,9 @@ def cached(
 def _whole(place: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     try:
         found: NDArray[np.float32] = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, EOFError):  # EOFError: an empty file
         return None
-    if found.shape != shape:
+    if found.shape != shape or found.dtype != np.float32:
         return None
     place.touch()
     return found

@@ -37,7 +37,12 @@ def linear(spec: ClassifierSpec) -> ClassifierSpec:
     Dogs pack (70 classes, 36 images each), MobileNetV2: 95.3 % test (95 % interval 93.4 to 96.6, n 696); the fit is
     convex, so that seeds give the same head.
     """
-    _refuse(spec, "linear", _OPTIMIZED - {"weight_decay", "class_weights"})
+    _refuse(spec, "linear", _OPTIMIZED - {"optimizer", "weight_decay", "class_weights"})
+    if spec.optimizer != "lbfgs" and "optimizer" in spec.model_fields_set:
+        raise SpecError(
+            f"The recipe linear fits in closed form (lbfgs); optimizer is {spec.optimizer}.",
+            "Leave --optimizer out, or choose --recipe plain.",
+        )
     if "freeze" in spec.model_fields_set and spec.freeze != "all":
         raise SpecError(f"The recipe linear trains the head alone; freeze is {spec.freeze}.", "Leave --freeze out.")
     return _with(spec, recipe="linear", freeze="all", optimizer="lbfgs", augment="none")
@@ -98,13 +103,15 @@ def complete(spec: ClassifierSpec, images: int, fine_tune: Callable[[ClassifierS
     """
     if spec.recipe != "auto":
         return _named(spec, images)
-    asked = spec.model_fields_set
+    asked = _asked(spec)
+    if spec.optimizer == "lbfgs":
+        return linear(spec)
     if asked & _OPTIMIZED:
         return plain(spec)
     if "freeze" in asked and spec.freeze == "all":
         return plain(spec) if spec.augment != "none" else linear(spec)
     tuned = lp_ft(spec, images)
-    if "freeze" in asked or spec.augment != "none" or fine_tune(tuned):
+    if "freeze" in asked or spec.augment != "none" or spec.first_size or fine_tune(tuned):
         return tuned
     return linear(spec)
 
@@ -117,15 +124,33 @@ def _named(spec: ClassifierSpec, images: int) -> ClassifierSpec:
 
 def _with(spec: ClassifierSpec, **decided: Any) -> ClassifierSpec:
     """`spec` with what was decided, except where it was asked for otherwise; validated as a whole."""
-    asked = spec.model_dump(include=set(spec.model_fields_set))
-    return ClassifierSpec.create(**{**decided, **asked, "recipe": decided["recipe"]})
+    asked = spec.model_dump(include=_asked(spec))
+    found = ClassifierSpec.create(**{**decided, **asked, "recipe": decided["recipe"]})
+    _agree(found)
+    return found
+
+
+def _asked(spec: ClassifierSpec) -> set[str]:
+    """The settings that were given; None leaves a setting to the recipe."""
+    return {name for name in spec.model_fields_set if getattr(spec, name) is not None}
+
+
+def _agree(spec: ClassifierSpec) -> None:
+    """Raise `SpecError` for a setting that would do nothing, or that another one rules out."""
+    problems = []
+    if spec.views and (spec.freeze != "all" or spec.augment == "none"):
+        problems.append("views: they are augmented features of a frozen backbone; give --freeze all and --augment")
+    if spec.first_size is not None and spec.freeze == "all" and (spec.augment == "none" or spec.views):
+        problems.append("first_size: features of a frozen backbone are computed once, at full size; leave it out")
+    if spec.hidden and (spec.head_start == "probe" or spec.optimizer == "lbfgs"):
+        problems.append("hidden: the closed-form fit is of a linear head; leave it out, or give --head-start random")
+    if problems:
+        raise SpecError("; ".join(problems) + ".")
 
 
 def _refuse(spec: ClassifierSpec, recipe: str, names: frozenset[str]) -> None:
     wrong = sorted(
-        name
-        for name in names & spec.model_fields_set
-        if getattr(spec, name) != ClassifierSpec.model_fields[name].default
+        name for name in names & _asked(spec) if getattr(spec, name) != ClassifierSpec.model_fields[name].default
     )
     if wrong:
         raise SpecError(

@@ -21,12 +21,14 @@ log = logging.getLogger("houndsight")
 def fit_head(network: Network, features: Features, index: Index, spec: ClassifierSpec, records: RecordWriter) -> Fitted:
     """Fit the linear head on the training features; the weight decay is the spec's, or chosen on validation.
 
-    Records `weight_decay` and the calibrated validation `loss` of each fit, from the strongest decay on.
+    Records `weight_decay` and the calibrated validation `loss` of each fit, from the strongest decay on; where a
+    training in steps follows they are `probe_weight_decay` and `probe_loss`, for `loss` is then that training's.
     """
     began = time.perf_counter()
     labels = {split: np.array(columns.labels, dtype=np.int64) for split, columns in index.splits.items()}
     weights = balanced(labels["train"], len(index.classes)) if spec.class_weights == "balanced" else None
-    given = spec.optimizer == "lbfgs" and spec.weight_decay is not None
+    alone = spec.optimizer == "lbfgs"
+    given = alone and spec.weight_decay is not None
     found = probe.fit(
         features.splits["train"],
         labels["train"],
@@ -35,9 +37,10 @@ def fit_head(network: Network, features: Features, index: Index, spec: Classifie
         decays=(float(spec.weight_decay or 0.0),) if given else probe.DECAYS,
         class_weights=weights,
     )
+    prefix = "" if alone else "probe_"
     for number, (decay, loss) in enumerate(found.losses.items()):
-        records.scalar("weight_decay", decay, step=number)
-        records.scalar("loss", loss, step=number, mode="valid")
+        records.scalar(f"{prefix}weight_decay", decay, step=number)
+        records.scalar(f"{prefix}loss", loss, step=number, mode="valid")
     set_head(network, found)
     right = float((found.logits(features.splits["valid"]).argmax(1) == labels["valid"]).mean())
     log.info("Linear head: weight decay %g of %d tried, %.2f %% of the validation images right.",

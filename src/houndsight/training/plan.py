@@ -10,7 +10,7 @@ from houndsight.errors import SpecError
 from houndsight.models.network import Network
 from houndsight.recipes.classifier import complete
 from houndsight.spec import ClassifierSpec, Index
-from houndsight.training.device import choose_device, choose_precision, precision
+from houndsight.training.device import choose_device, choose_precision, precision, settled
 from houndsight.training.loop import total_steps
 
 log = logging.getLogger("houndsight")
@@ -46,16 +46,18 @@ def seconds_a_step(network: Network, spec: ClassifierSpec, device: torch.device)
     The optimizer's own share is left out (under 3 % for these networks).
     """
     side = network.preprocess.image_size
-    images = torch.randint(0, 256, (spec.batch_size, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2).to(device)
     network.to(device).to(memory_format=torch.channels_last)
     network.eval()
     seconds = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        with precision(device, choose_precision(spec.precision, device)):
-            network(images).float().sum().backward()
-        seconds = time.perf_counter() - began
-        network.zero_grad(set_to_none=True)
+    with settled(spec, device):  # as many threads as the training will have
+        images_NHWC = torch.randint(0, 256, (spec.batch_size, side, side, 3), dtype=torch.uint8)
+        images = images_NHWC.permute(0, 3, 1, 2).to(device)
+        for _ in range(2):
+            began = time.perf_counter()
+            with precision(device, choose_precision(spec.precision, device)):
+                network(images).float().sum().backward()
+            seconds = time.perf_counter() - began
+            network.zero_grad(set_to_none=True)
     network.train()
     return seconds
 
@@ -79,7 +81,10 @@ def small_epochs(spec: ClassifierSpec, network: Network, index: Index) -> tuple[
     finally:
         network.train(mode)
     steps_per_epoch = steps(len(index.splits["train"]), spec.batch_size)
-    return side, -(-total_steps(spec, steps_per_epoch) // steps_per_epoch) // 2
+    epochs = -(-total_steps(spec, steps_per_epoch) // steps_per_epoch)
+    if epochs < 2:
+        raise SpecError("first_size: a training of one epoch has no first half.", "Give more epochs, or leave it out.")
+    return side, epochs // 2
 
 
 def device_of(spec: ClassifierSpec) -> str:
