@@ -9,7 +9,8 @@ from typing import Any
 from cyclopts import App
 
 import houndsight
-from houndsight.cli.app import COMMANDS, DEFAULTS, WEIGHTS, build
+from houndsight.cli.commands import COMMANDS, WEIGHTS
+from houndsight.cli.parse import DEFAULTS, build
 
 HERE = Path(__file__).parent
 

@@ -72,7 +72,7 @@ def test_all_wrong_settings_are_named_at_once(typed: Type, tmp_path: Path) -> No
     ],
 )
 def test_flags_become_settings_as_people_type_them(words: str, value: dict[str, object]) -> None:
-    from houndsight.cli.app import build
+    from houndsight.cli.parse import build
     from houndsight.cli.settings import as_settings
     from houndsight.spec import ClassifierSpec
 

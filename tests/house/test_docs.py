@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import houndsight
-from houndsight.cli.app import COMMANDS, WEIGHTS, build
+from houndsight.cli.commands import COMMANDS, WEIGHTS
+from houndsight.cli.parse import build
 
 from .tree import PACKAGE, ROOT
 

@@ -1,0 +1,33 @@
+"""The table of commands: name, where its function stands, and one sentence; what the root's help shows."""
+
+ABOUT = "From a folder of labelled images to a tuned, inspected and deployed classifier."
+ABOUT_WEIGHTS = "The cache of pretrained weights that training and scripts share."
+COMMANDS = {
+    "demo": ("demo:demo", "The whole way on real images, on this machine, in about a minute."),
+    "check": ("check:check", "Read all images, train nothing, and say what is wrong with the data."),
+    "train": ("train:train", "Train a classifier on a folder of images."),
+    "run": ("run:run", "Run a SageMaker training script as a job, as it is."),
+    "evaluate": ("models:evaluate", "Measure a model on labelled images; with two models, compare them."),
+    "predict": ("models:predict", "Name what is on some images."),
+    "report": ("jobs:report", "Build a job's page again and open it."),
+    "jobs": ("jobs:jobs", "List the jobs."),
+    "logs": ("jobs:logs", "Show what a job printed."),
+    "stop": ("jobs:stop", "Stop a job; it can go on later."),
+}
+WEIGHTS = {
+    "list": ("weights:list_", "List the weights at hand."),
+    "add": ("weights:add", "Add a file of weights."),
+    "fetch": ("weights:fetch", "Download published weights."),
+}
+
+
+def root_help() -> str:
+    """What `houndsight --help` prints."""
+    rows = [(name, sentence) for name, (_, sentence) in COMMANDS.items()]
+    rows += [
+        ("weights", ABOUT_WEIGHTS),
+        ("--help, -h", "Show this, or a command's own help."),
+        ("--version", "Show the version."),
+    ]
+    lines = [f"  {name:<12}{sentence}" for name, sentence in rows]
+    return "\n".join(["Usage: houndsight COMMAND", "", ABOUT, "", "Commands:", *lines])
