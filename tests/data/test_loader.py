@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from houndsight.data.augment import Augment
 from houndsight.data.cache import DecodedImages, decode_all
 from houndsight.data.folder import scan
+from houndsight.data.images import resized
 from houndsight.data.loader import Batch, ImageBatches, order, steps
 from houndsight.errors import DataError
 from houndsight.spec import Index, Preprocess
@@ -91,6 +92,38 @@ def test_evaluation_is_in_file_order_and_the_exact_centre(decoded: tuple[Index, 
     assert [number for batch in made for number in batch.labels.tolist()] == list(index.splits["valid"].labels)
     seen = np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in made])
     assert (seen == images.pixels[images.rows("valid")][:, 4:28, 4:28]).all()
+
+
+@pytest.mark.parametrize("augment", ["none", "crop-flip", "trivial"])
+def test_so_many_first_epochs_are_smaller_and_else_the_same(
+    decoded: tuple[Index, DecodedImages], augment: Augment
+) -> None:
+    plain = batches(decoded, augment=augment)
+    small = batches(decoded, augment=augment, first=(16, 2))
+    assert small.steps_per_epoch == plain.steps_per_epoch
+    for epoch in (0, 1):
+        for one, other in zip(small.train(epoch), plain.train(epoch), strict=True):
+            assert one.images.shape[1:] == (3, 16, 16)
+            assert one.images.is_contiguous(memory_format=torch.channels_last)
+            assert one.ids.tolist() == other.ids.tolist()
+            if augment == "none":
+                whole = other.images.permute(0, 2, 3, 1).numpy()
+                expected = np.stack([resized(each, 16, 16, PREPROCESS.interpolation) for each in whole])
+                assert (one.images.permute(0, 2, 3, 1).numpy() == expected).all()
+    assert bits(small.train(2)) == bits(plain.train(2))
+    assert bits(small.evaluate("valid")) == bits(plain.evaluate("valid"))
+    assert bits(small.train(1, 3)) == bits(small.train(1))[3:]
+    assert bits(batches(decoded, augment=augment, first=(16, 2), workers=0).train(0)) == bits(small.train(0))
+
+
+def test_a_view_is_its_epoch_in_the_order_of_the_files(decoded: tuple[Index, DecodedImages]) -> None:
+    loader = batches(decoded, batch_size=1)
+    view = list(batches(decoded, batch_size=8, workers=0).view(3))
+    assert [number for batch in view for number in batch.ids.tolist()] == list(range(41))
+    seen = torch.cat([batch.images for batch in view])
+    for batch in loader.train(3):
+        assert torch.equal(batch.images[0], seen[int(batch.ids[0])])
+    assert bits(loader.view(3)) != bits(loader.view(4))
 
 
 def test_threads_end_when_the_iterator_is_closed_let_go_or_left_by_an_error(

@@ -47,11 +47,16 @@ def test_swapped_gives_the_weights_back_after_an_error_too() -> None:
         for each in net.parameters():
             each.add_(1.0)
     before = weights(net)
-    with pytest.raises(ZeroDivisionError), average.swapped():
-        assert all(torch.equal(dict(net.named_parameters())[name], each) for name, each in averaged.items())
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        _fail_inside(average, net, averaged)
     assert same(weights(net), before)
     assert same(average.tensors, averaged)
+
+
+def _fail_inside(average: Average, net: nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    with average.swapped():
+        assert all(torch.equal(each, expected[name]) for name, each in net.named_parameters())
+        _ = 1 / 0
 
 
 def test_the_average_keeps_the_layout_of_its_weight() -> None:

@@ -1,4 +1,4 @@
-"""Layer-wise learning rates: each stage its share, every parameter once, the same share of the schedule at each step."""
+"""Layer-wise learning rates: each stage its share, every parameter once, the same share at each step."""
 
 import pytest
 import torch
