@@ -140,7 +140,7 @@ def main() -> None:
     ratio = row["ratio"]
     assert isinstance(ratio, dict)
     print(
-        f"  {TRAININGS} trainings of {row['epochs']} epochs; features by {row['runtime']}; the fifth line is an estimate"
+        f"  {TRAININGS} trainings of {row['epochs']} epochs, features by {row['runtime']}; the fifth line is estimated"
     )
     print(f"  ratio {ratio['cpu']:.0f} by CPU time, {ratio['seconds']:.0f} by wall time, reach {REACH:g}")
     print(f"  right on validation after one epoch of the first: {row['valid_after_one_epoch']}")
