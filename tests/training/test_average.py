@@ -60,7 +60,7 @@ def _fail_inside(average: Average, net: nn.Module, expected: dict[str, torch.Ten
 
 
 def test_the_average_keeps_the_layout_of_its_weight() -> None:
-    net = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
     average = Average(net, 0.9)
     average.update(1)
     assert average.tensors["weight"].is_contiguous(memory_format=torch.channels_last)
