@@ -18,6 +18,7 @@ from houndsight.models.network import build
 from houndsight.records.reader import Records
 from houndsight.spec import ClassifierSpec
 from houndsight.training import plan
+from houndsight.training.checkpoint import load
 from houndsight.verbs.digits import write_digits
 from houndsight.worker import run_job
 from houndsight.workspace import JobFolder, Workspace, write_json
@@ -170,10 +171,13 @@ def test_killed_and_going_on(shared: Workspace, undisturbed: JobFolder, digits: 
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "houndsight.worker", str(job.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as worker:
-        while worker.poll() is None and not any(job.checkpoints.glob("step-*")):
-            pass
+        assert worker.stdout is not None
+        assert any(line.startswith(b"Epoch 1:") for line in worker.stdout)
         worker.kill()
         assert worker.wait() == -9
-    assert not job.model.exists()
+    saved = load(job.checkpoints)
+    assert saved is not None
+    assert 4 <= saved.state.step < 17
+    assert saved.average
     assert run_job(job, never) == "COMPLETED"
     assert equal(job, undisturbed)
