@@ -230,7 +230,7 @@ class ClassifierSpec(Frozen):
     augment: Literal["none", "crop-flip", "trivial"] = "none"
     """Random resized crop and mirror, or these and TrivialAugment, or nothing."""
     views: int = Field(default=0, ge=0, le=1000)
-    """With a frozen backbone, compute the features of this many augmented views once and train on them in turn; 0
+    """With freeze all and augment: the features of this many augmented views, computed once and trained on in turn; 0
     augments anew in every epoch, through the backbone."""
     first_size: int | None = Field(default=None, ge=8, le=2048)
     """Side of the input in the first half of the training, smaller and so faster; the second half sees full size."""
