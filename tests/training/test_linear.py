@@ -15,6 +15,7 @@ from houndsight.records.reader import Records
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec, Index, Preprocess, Split
 from houndsight.training import linear
+from houndsight.training.optim import balanced
 
 CLASSES, WIDTH = 4, 12
 
@@ -99,7 +100,7 @@ def test_balanced_weights_raise_the_recall_of_the_rare_class(tmp_path: Path) -> 
 
 
 def test_weights_of_classes_by_hand() -> None:
-    weights = linear.balanced(np.array([0, 0, 0, 2], dtype=np.int64), 3)
+    weights = balanced(np.array([0, 0, 0, 2], dtype=np.int64), 3)
     assert weights.tolist() == pytest.approx([4 / 9, 0.0, 4 / 3])
 
 

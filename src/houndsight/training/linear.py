@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from houndsight.features.extract import Features
@@ -14,6 +13,7 @@ from houndsight.models.network import Network
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec, Index
 from houndsight.training.loop import Fitted
+from houndsight.training.optim import balanced
 
 log = logging.getLogger("houndsight")
 
@@ -55,9 +55,3 @@ def set_head(network: Network, fitted: probe.Probe) -> None:
     with torch.no_grad():
         layers[0].weight.copy_(torch.from_numpy(fitted.weight))
         layers[0].bias.copy_(torch.from_numpy(fitted.bias))
-
-
-def balanced(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Weight of each class, (C,): N / (C n), so that an average image weighs 1; 0 for a class without images."""
-    counts = np.bincount(labels, minlength=classes)
-    return np.where(counts > 0, len(labels) / (classes * np.maximum(counts, 1)), 0.0).astype(np.float32)

@@ -5,7 +5,9 @@ from functools import partial
 from math import cos, pi
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -105,11 +107,17 @@ def balanced_weights(network: nn.Module, batches: Batches, device: torch.device)
     A class without training images gets weight 0.
     """
     network.eval()
-    counts: Tensor | None = None
+    labels: list[Tensor] = []
+    classes = 0
     for batch in batches.evaluate("train"):
-        if counts is None:
+        if not classes:
             with torch.no_grad():
-                counts = torch.zeros(network(batch.images[:1].to(device)).shape[1])
-        counts += torch.bincount(batch.labels, minlength=len(counts))
-    assert counts is not None, "a training has images"
-    return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp(min=1)), 0.0).to(device)
+                classes = network(batch.images[:1].to(device)).shape[1]
+        labels.append(batch.labels)
+    return torch.from_numpy(balanced(torch.cat(labels).numpy(), classes)).to(device)
+
+
+def balanced(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Weight of each class, (C,): N / (C n), so that an average image weighs 1; 0 for a class without images."""
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, len(labels) / (classes * np.maximum(counts, 1)), 0.0).astype(np.float32)
