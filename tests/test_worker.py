@@ -14,6 +14,7 @@ import torch
 import houndsight
 from houndsight.data.folder import scan
 from houndsight.errors import JobError, SpecError
+from houndsight.folders import JobFolder
 from houndsight.models.network import build
 from houndsight.records.reader import Records
 from houndsight.spec import ClassifierSpec
@@ -21,7 +22,7 @@ from houndsight.training import plan
 from houndsight.training.checkpoint import load
 from houndsight.verbs.digits import write_digits
 from houndsight.worker import run_job
-from houndsight.workspace import JobFolder, Workspace, write_json
+from houndsight.workspace import Workspace, write_json
 
 SMALL: dict[str, Any] = {
     "backbone": "shufflenet_v2_x0_5", "weights": "none", "image_size": 32, "threads": 1, "precision": "float32",

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from houndsight.errors import DiskFullError, WorkspaceError
+from houndsight.folders import JobFolder
 from houndsight.spec import ClassifierSpec, Status
-from houndsight.workspace import NAME, JobFolder, Workspace, atomic_write, friendly_disk_errors, new_name, write_json
+from houndsight.workspace import NAME, Workspace, atomic_write, friendly_disk_errors, new_name, write_json
 
 SPEC = ClassifierSpec(data="dogs")
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from houndsight.backends.base import Stop, execute
+from houndsight.folders import JobFolder
 from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
-from houndsight.workspace import JobFolder, Progress, write_json
+from houndsight.workspace import Progress, write_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,9 @@
-"""Every file name of the house and atomic writing; above the specs, below everything that works with jobs.
+"""The workspace and atomic writing; above the specs and the file names, below everything that works with jobs.
 
-<workspace>/jobs/<name>/...     one folder a job
-<workspace>/cache/...           what jobs share and may be deleted
+<workspace>/jobs/<name>/...         one folder a job
+<workspace>/tunings/<name>/...      one folder a search; its trials are jobs
+<workspace>/endpoints/<name>/...    one folder an endpoint
+<workspace>/cache/...               what jobs share and may be deleted
 """
 
 import errno
@@ -19,6 +21,7 @@ from typing import IO, Any
 from pydantic import BaseModel
 
 from houndsight.errors import DiskFullError, HoundsightError, WorkspaceError, did_you_mean
+from houndsight.folders import EndpointFolder, JobFolder, TuningFolder
 from houndsight.spec import Status
 
 Progress = Callable[[str, int, int], None]
@@ -27,143 +30,6 @@ Progress = Callable[[str, int, int], None]
 NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}")
 _ADJECTIVES = "amber brisk calm dusky eager fleet gentle hazel keen lively merry noble quick ruddy swift tawny".split()
 _NOUNS = "airedale basset beagle borzoi briard collie corgi harrier kelpie pointer saluki setter spaniel vizsla".split()
-
-
-@dataclass(frozen=True)
-class JobFolder:
-    """The files of one job; every name of a job's file stands here and nowhere else."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """Name of the job: the folder's own name."""
-        return self.path.name
-
-    @property
-    def spec(self) -> Path:
-        """What was asked for."""
-        return self.path / "spec.json"
-
-    @property
-    def status(self) -> Path:
-        """Where it stands."""
-        return self.path / "status.json"
-
-    @property
-    def plan(self) -> Path:
-        """What was decided from the spec, the data and the machine; a resumed job keeps it."""
-        return self.path / "plan.json"
-
-    @property
-    def log(self) -> Path:
-        """What it printed."""
-        return self.path / "log.txt"
-
-    @property
-    def progress(self) -> Path:
-        """How far the present stage is; rewritten a few times a second while the job runs."""
-        return self.path / "progress.json"
-
-    @property
-    def stop_request(self) -> Path:
-        """Exists when somebody asked the job to stop."""
-        return self.path / "stop"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that runs the job."""
-        return self.path / "lock"
-
-    @property
-    def reserve(self) -> Path:
-        """A little room that a running job keeps on the disk, to be able to say that the disk is full."""
-        return self.path / ".reserve"
-
-    @property
-    def index(self) -> Path:
-        """The data as it was found."""
-        return self.path / "index.json"
-
-    @property
-    def check(self) -> Path:
-        """What is wrong with the data."""
-        return self.path / "check.json"
-
-    @property
-    def records(self) -> Path:
-        """Folder of scalars, spans and statistics."""
-        return self.path / "records"
-
-    @property
-    def findings(self) -> Path:
-        """What the rules found."""
-        return self.path / "findings.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def evaluation(self) -> Path:
-        """Folder of results."""
-        return self.path / "evaluation"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the artifact."""
-        return self.path / "model"
-
-    @property
-    def output(self) -> Path:
-        """Folder of packed results."""
-        return self.path / "output"
-
-    @property
-    def model_archive(self) -> Path:
-        """The artifact as SageMaker packs it."""
-        return self.output / "model.tar.gz"
-
-    @property
-    def failure(self) -> Path:
-        """Why the job failed, as SageMaker words it."""
-        return self.output / "failure"
-
-    @property
-    def output_archive(self) -> Path:
-        """What a script wrote beside its model, as SageMaker packs it."""
-        return self.output / "output.tar.gz"
-
-    @property
-    def input(self) -> Path:
-        """Folder of a script's configuration and of links to its data."""
-        return self.path / "input"
-
-    @property
-    def code(self) -> Path:
-        """Folder of a script job's copy of its code; the script's working directory."""
-        return self.path / "code"
-
-    @property
-    def scratch(self) -> Path:
-        """Folder of a script's temporary files; there only while it runs."""
-        return self.path / "tmp"
-
-    @property
-    def script(self) -> Path:
-        """How a script ran: command, exit code, metrics, and where it failed."""
-        return self.path / "script.json"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.path / "report.html"
-
-    @property
-    def report_data(self) -> Path:
-        """The page's JSON twin."""
-        return self.path / "report.json"
 
 
 @dataclass(frozen=True)
@@ -183,16 +49,31 @@ class Workspace:
         return self.path / "jobs"
 
     @property
+    def tunings(self) -> Path:
+        """Folder of tunings."""
+        return self.path / "tunings"
+
+    @property
+    def endpoints(self) -> Path:
+        """Folder of endpoints."""
+        return self.path / "endpoints"
+
+    @property
     def cache(self) -> Path:
         """Folder of what may be deleted."""
         return self.path / "cache"
 
     def names(self) -> list[str]:
         """Names of all jobs, oldest first."""
-        if not self.jobs.is_dir():
-            return []
-        folders = [each for each in self.jobs.iterdir() if (each / "spec.json").is_file()]
-        return [each.name for each in sorted(folders, key=lambda each: (each / "spec.json").stat().st_mtime)]
+        return _names(self.jobs, "spec.json")
+
+    def tuning_names(self) -> list[str]:
+        """Names of all tunings, oldest first."""
+        return _names(self.tunings, "tuning.json")
+
+    def endpoint_names(self) -> list[str]:
+        """Names of all endpoints, oldest first."""
+        return _names(self.endpoints, "endpoint.json")
 
     def job(self, name: str) -> JobFolder:
         """The job of that name; raises `WorkspaceError` with the nearest names where there is none."""
@@ -202,33 +83,75 @@ class Workspace:
             raise WorkspaceError(f"There is no job '{name}' in {self.path}.", hint)
         return folder
 
+    def tuning(self, name: str) -> TuningFolder:
+        """The tuning of that name; raises `WorkspaceError` with the nearest names where there is none."""
+        folder = TuningFolder(self.tunings / name)
+        if not NAME.fullmatch(name) or not folder.spec.is_file():
+            hint = did_you_mean(name, self.tuning_names()) or "`houndsight jobs` lists them."
+            raise WorkspaceError(f"There is no tuning '{name}' in {self.path}.", hint)
+        return folder
+
+    def endpoint(self, name: str) -> EndpointFolder:
+        """The endpoint of that name; raises `WorkspaceError` with the nearest names where there is none."""
+        folder = EndpointFolder(self.endpoints / name)
+        if not NAME.fullmatch(name) or not folder.spec.is_file():
+            hint = did_you_mean(name, self.endpoint_names()) or "`houndsight endpoints` lists them."
+            raise WorkspaceError(f"There is no endpoint '{name}' in {self.path}.", hint)
+        return folder
+
     def create(self, spec: BaseModel, name: str | None = None, backend: str = "local") -> JobFolder:
         """Make the folder of a new job, whole or not at all: `spec.json` and `status.json` (QUEUED) are in it."""
-        name = name or new_name(self.names())
+        status = Status(state="QUEUED", backend=backend, created=time.time())
+        return JobFolder(self._create(self.jobs, "spec.json", asked(spec), status, name))
+
+    def create_tuning(self, spec: BaseModel, name: str | None = None) -> TuningFolder:
+        """Make the folder of a new tuning, whole or not at all: `tuning.json` and `status.json` (QUEUED) are in it."""
+        document = spec.model_dump(mode="json")
+        status = Status(state="QUEUED", created=time.time())
+        return TuningFolder(self._create(self.tunings, "tuning.json", document, status, name))
+
+    def create_endpoint(self, spec: BaseModel, status: BaseModel, name: str | None = None) -> EndpointFolder:
+        """Make the folder of a new endpoint, whole or not at all: `endpoint.json` and `status.json` are in it."""
+        return EndpointFolder(self._create(self.endpoints, "endpoint.json", spec.model_dump(mode="json"), status, name))
+
+    def _create(self, parent: Path, file: str, document: dict[str, Any], status: BaseModel, name: str | None) -> Path:
+        """Jobs, tunings and endpoints share one name space."""
+        taken = [*self.names(), *self.tuning_names(), *self.endpoint_names()]
+        name = name or new_name(taken)
         if not NAME.fullmatch(name):
             raise WorkspaceError(
-                f"'{name}' cannot be the name of a job.",
+                f"'{name}' cannot be the name of a {parent.name[:-1]}.",
                 "Names have 1 to 63 letters, digits and inner hyphens.",
             )
-        staged = JobFolder(self.jobs / f".{name}.{secrets.token_hex(4)}")
-        final = self.jobs / name
+        staged, final = parent / f".{name}.{secrets.token_hex(4)}", parent / name
         with friendly_disk_errors(self.path):
-            self.jobs.mkdir(parents=True, exist_ok=True)
-            if final.exists():
-                raise WorkspaceError(f"A job '{name}' exists already in {self.path}.", "Choose another --name.")
-            staged.path.mkdir()
-            write_json(staged.spec, asked(spec))
-            write_json(staged.status, Status(state="QUEUED", backend=backend, created=time.time()))
+            parent.mkdir(parents=True, exist_ok=True)
+            for each in (self.jobs, self.tunings, self.endpoints):
+                if (each / name).exists():
+                    raise _taken(each, name, self.path)
+            staged.mkdir()
+            write_json(staged / file, document)
+            write_json(staged / "status.json", status)
             try:
-                staged.path.rename(final)
+                staged.rename(final)
             except OSError as error:
-                remove_tree(staged.path)
+                remove_tree(staged)
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                raise WorkspaceError(
-                    f"A job '{name}' exists already in {self.path}.", "Choose another --name."
-                ) from None
-        return JobFolder(final)
+                raise _taken(parent, name, self.path) from None
+        return final
+
+
+def _names(parent: Path, file: str) -> list[str]:
+    if not parent.is_dir():
+        return []
+    folders = [each for each in parent.iterdir() if not each.name.startswith(".") and (each / file).is_file()]
+    return [each.name for each in sorted(folders, key=lambda each: (each / file).stat().st_mtime)]
+
+
+def _taken(parent: Path, name: str, workspace: Path) -> WorkspaceError:
+    kind = {"jobs": "A job", "tunings": "A tuning", "endpoints": "An endpoint"}[parent.name]
+    return WorkspaceError(f"{kind} '{name}' exists already in {workspace}.", "Choose another --name.")
 
 
 def asked(spec: BaseModel) -> dict[str, Any]:

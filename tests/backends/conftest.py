@@ -14,8 +14,9 @@ from houndsight.backends import process
 from houndsight.backends.base import Backend, read
 from houndsight.backends.inline import InlineBackend
 from houndsight.backends.local import LocalBackend
+from houndsight.folders import JobFolder
 from houndsight.spec import ClassifierSpec
-from houndsight.workspace import JobFolder, Workspace
+from houndsight.workspace import Workspace
 
 from .jobs import run_job
 

@@ -15,8 +15,8 @@ from typing import Literal
 
 from houndsight.backends.base import Stop, execute
 from houndsight.errors import DataError
+from houndsight.folders import JobFolder
 from houndsight.spec import ClassifierSpec
-from houndsight.workspace import JobFolder
 
 End = Literal["COMPLETED", "STOPPED"]
 

@@ -17,8 +17,9 @@ from houndsight.backends.inline import InlineBackend
 from houndsight.backends.local import LocalBackend
 from houndsight.backends.lock import held
 from houndsight.errors import WorkspaceError
+from houndsight.folders import JobFolder
 from houndsight.spec import Status
-from houndsight.workspace import JobFolder, write_json
+from houndsight.workspace import write_json
 
 from .conftest import COMMAND, Bench, eventually, is_ready, processes_of
 from .jobs import run_job
@@ -178,7 +179,7 @@ def test_two_processes_start_a_job_once(bench: Bench) -> None:
     job = bench.job("until_stopped")
     source = (
         "import sys; from pathlib import Path; from houndsight.backends.local import LocalBackend;"
-        "from houndsight.workspace import JobFolder; sys.stdin.read();"
+        "from houndsight.folders import JobFolder; sys.stdin.read();"
         "LocalBackend(sys.argv[2:]).submit(JobFolder(Path(sys.argv[1])))"
     )
     starters = [
@@ -233,7 +234,7 @@ def inline_elsewhere(job: JobFolder) -> "subprocess.Popen[str]":
     """A process that runs the job inline."""
     source = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); from jobs import run_job;"
-        "from houndsight.backends.inline import InlineBackend; from houndsight.workspace import JobFolder;"
+        "from houndsight.backends.inline import InlineBackend; from houndsight.folders import JobFolder;"
         "InlineBackend(run_job).submit(JobFolder(Path(sys.argv[1]))); print('went on')"
     )
     command = [sys.executable, "-c", source, str(job.path), str(Path(__file__).parent)]

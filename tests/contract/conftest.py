@@ -12,11 +12,12 @@ from sklearn.datasets import load_digits
 
 from houndsight.contract.script import run_script
 from houndsight.errors import JobError
+from houndsight.folders import JobFolder
 from houndsight.records.reader import Records
 from houndsight.records.writer import RecordWriter
 from houndsight.reports.ran import ScriptOutcome
 from houndsight.verbs.run import script_spec
-from houndsight.workspace import JobFolder, Workspace
+from houndsight.workspace import Workspace
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

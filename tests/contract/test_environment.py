@@ -10,9 +10,10 @@ from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, as_sent, split, variable
 from houndsight.contract.environment import torch_version
 from houndsight.contract.source import copy_source
+from houndsight.folders import JobFolder
 from houndsight.records.reader import Records
 from houndsight.verbs.run import script_spec
-from houndsight.workspace import JobFolder, Workspace
+from houndsight.workspace import Workspace
 
 from .conftest import RunIt, again
 

@@ -13,6 +13,7 @@ LEVELS = {
     "spec": 0.1,
     "results": 0.2,
     "metrics": 0.3,
+    "folders": 0.35,
     "workspace": 0.4,
     "s3": 0.4,
     "data": 1,

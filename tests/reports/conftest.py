@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from houndsight.folders import JobFolder
 from houndsight.reports import summary
-from houndsight.workspace import JobFolder
 
 from .factory import make_job
 

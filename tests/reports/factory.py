@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from houndsight.folders import JobFolder
 from houndsight.records.writer import RecordWriter
 from houndsight.results import ClassScore, Evaluation, Measure, Mistake, ModelCard, ReliabilityBin
 from houndsight.spec import ClassifierSpec, Finding, Index, Preprocess, Reject, Split, SplitName, State, Status
-from houndsight.workspace import JobFolder, Workspace, write_json
+from houndsight.workspace import Workspace, write_json
 
 START = 1_760_000_000.0
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from houndsight.folders import JobFolder
 from houndsight.records.writer import RecordWriter
 from houndsight.reports.ran import FailedAt, MachineFacts, MetricSummary, Packed, PackedFile, ScriptOutcome
 from houndsight.spec import ScriptSpec, State, Status
-from houndsight.workspace import JobFolder, Workspace, write_json
+from houndsight.workspace import Workspace, write_json
 
 from .factory import START
 

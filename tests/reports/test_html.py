@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from houndsight.folders import JobFolder
 from houndsight.reports import summary
 from houndsight.results import Evaluation
-from houndsight.workspace import JobFolder, write_json
+from houndsight.workspace import write_json
 
 from .factory import make_job
 

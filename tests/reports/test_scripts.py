@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from houndsight.folders import JobFolder
 from houndsight.reports import commands, log, summary
 from houndsight.reports.page import Page
 from houndsight.spec import ScriptSpec
-from houndsight.workspace import JobFolder
 
 from .scripts import ACCURACY, ERROR, LOSS, make_script_job
 from .test_browser import look

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from houndsight.errors import WorkspaceError
+from houndsight.folders import JobFolder
 from houndsight.reports import summary
 from houndsight.reports.log import tail
 from houndsight.reports.page import Page
 from houndsight.spec import Finding, ScriptSpec
-from houndsight.workspace import JobFolder, Workspace, write_json
+from houndsight.workspace import Workspace, write_json
 
 from .factory import make_job
 
@@ -207,7 +208,7 @@ def test_no_torch_is_imported(finished: JobFolder) -> None:
 
     code = (
         "import sys; from pathlib import Path; from houndsight.reports import summary;"
-        "from houndsight.workspace import JobFolder; summary.build(JobFolder(Path(sys.argv[1])));"
+        "from houndsight.folders import JobFolder; summary.build(JobFolder(Path(sys.argv[1])));"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(finished.path)], check=True)

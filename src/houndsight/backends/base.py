@@ -21,8 +21,9 @@ from houndsight.backends import process
 from houndsight.backends.lock import already_running, held
 from houndsight.backends.monitor import LEFTOVER_SECONDS
 from houndsight.errors import DiskFullError, HoundsightError, JobError, WorkspaceError
+from houndsight.folders import JobFolder
 from houndsight.spec import FINAL_STATES, Status
-from houndsight.workspace import JobFolder, atomic_write, friendly_disk_errors, write_json
+from houndsight.workspace import atomic_write, friendly_disk_errors, write_json
 
 log = logging.getLogger("houndsight")
 

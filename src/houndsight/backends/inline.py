@@ -10,8 +10,9 @@ from typing import TextIO
 from houndsight.backends import base
 from houndsight.backends.base import RunJob
 from houndsight.backends.lock import held
+from houndsight.folders import JobFolder
 from houndsight.spec import FINAL_STATES, Status
-from houndsight.workspace import JobFolder, friendly_disk_errors
+from houndsight.workspace import friendly_disk_errors
 
 log = logging.getLogger("houndsight")
 

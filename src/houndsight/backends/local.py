@@ -12,8 +12,9 @@ from houndsight.backends import base, process
 from houndsight.backends.lock import VARIABLE, held
 from houndsight.backends.monitor import Orders
 from houndsight.errors import JobError
+from houndsight.folders import JobFolder
 from houndsight.spec import FINAL_STATES, Status
-from houndsight.workspace import JobFolder, friendly_disk_errors, write_json
+from houndsight.workspace import friendly_disk_errors, write_json
 
 GRACE = 120.0
 """Seconds between SIGTERM and SIGKILL, as on SageMaker."""

@@ -13,7 +13,8 @@ from functools import cache
 from threading import Event
 
 from houndsight.errors import WorkspaceError
-from houndsight.workspace import JobFolder, friendly_disk_errors
+from houndsight.folders import JobFolder
+from houndsight.workspace import friendly_disk_errors
 
 VARIABLE = "HOUNDSIGHT_LOCK"
 """Environment variable with the descriptor of the lock that a process was born with."""

@@ -4,7 +4,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator
 
 from houndsight.backends import base
-from houndsight.workspace import JobFolder
+from houndsight.folders import JobFolder
 
 LOOK_SECONDS = 0.2
 """How often a growing log is looked at."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, split, variable
+from houndsight.folders import JobFolder
 from houndsight.spec import ScriptSpec
-from houndsight.workspace import JobFolder
 
 PASSED_ON = frozenset(
     {

@@ -19,8 +19,9 @@ from typing import Any
 
 from houndsight.contract.arguments import as_sent
 from houndsight.contract.source import copy_source
+from houndsight.folders import JobFolder
 from houndsight.spec import ScriptSpec
-from houndsight.workspace import JobFolder, friendly_disk_errors, remove_tree, write_json
+from houndsight.workspace import friendly_disk_errors, remove_tree, write_json
 
 HOST = "algo-1"
 GROUP = "homogeneousCluster"

@@ -23,10 +23,11 @@ from houndsight.contract.metrics import MODE, MetricScanner
 from houndsight.contract.outcome import failed_at, machine_facts, summary
 from houndsight.contract.pack import pack
 from houndsight.errors import JobError
+from houndsight.folders import JobFolder
 from houndsight.records.writer import RecordWriter
 from houndsight.reports.ran import Packed, ScriptOutcome
 from houndsight.spec import ScriptSpec
-from houndsight.workspace import JobFolder, atomic_write, friendly_disk_errors, remove_tree, write_json
+from houndsight.workspace import atomic_write, friendly_disk_errors, remove_tree, write_json
 
 log = logging.getLogger("houndsight")
 

@@ -6,8 +6,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from houndsight.folders import JobFolder
 from houndsight.spec import ScriptSpec
-from houndsight.workspace import JobFolder, friendly_disk_errors, remove_tree
+from houndsight.workspace import friendly_disk_errors, remove_tree
 
 NOT_CODE = frozenset(
     {

@@ -17,11 +17,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from houndsight.folders import JobFolder
 from houndsight.reports import charts, course, words
 from houndsight.reports.chart import Chart
 from houndsight.reports.page import Page, Result
 from houndsight.results import Measure, Mistake
-from houndsight.workspace import JobFolder, Workspace, atomic_write, friendly_disk_errors
+from houndsight.workspace import Workspace, atomic_write, friendly_disk_errors
 
 PICTURES = 700_000
 """Most bytes of pictures on the page, before base64 makes them a third larger."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from houndsight.folders import JobFolder
 from houndsight.reports import commands
 from houndsight.reports.page import Archive, Curve, Failure, Overview, ScriptMetric, ScriptRun, Verdict
 from houndsight.reports.ran import MetricSummary, ScriptOutcome
 from houndsight.reports.words import count, duration, number, plural
 from houndsight.spec import FINAL_STATES, ScriptSpec, Status
-from houndsight.workspace import JobFolder
 
 MODE = "script"
 """Mode of the scalars that were found in a script's output."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from houndsight.errors import RequestError
+from houndsight.folders import JobFolder
 from houndsight.records.reader import Records
 from houndsight.records.schema import Scalar, Span
 from houndsight.reports import commands, html, log, script, series, words
@@ -39,7 +40,7 @@ from houndsight.spec import (
     SplitName,
     Status,
 )
-from houndsight.workspace import JobFolder, atomic_write, write_json
+from houndsight.workspace import atomic_write, write_json
 
 REJECTS = 50
 """Most rejected files listed by name."""

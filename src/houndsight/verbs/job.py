@@ -10,12 +10,13 @@ from houndsight.backends import base
 from houndsight.backends.base import Backend
 from houndsight.backends.logs import LogLines
 from houndsight.errors import HoundsightError, JobError, WorkspaceError, from_document
+from houndsight.folders import JobFolder
 from houndsight.records import progress
 from houndsight.records.progress import Snapshot
 from houndsight.records.reader import Records
 from houndsight.results import Evaluation, Measure
 from houndsight.spec import FINAL_STATES, Finding, State, Status
-from houndsight.workspace import JobFolder, Workspace
+from houndsight.workspace import Workspace
 
 LOOK = 0.25  # seconds between two looks at a running job's files: as often as its progress is written
 

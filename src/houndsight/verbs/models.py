@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from houndsight.errors import ModelError, WorkspaceError
-from houndsight.workspace import NAME, JobFolder, Workspace
+from houndsight.folders import JobFolder
+from houndsight.workspace import NAME, Workspace
 
 
 def find_model(model: str | Path, workspace: str | Path | None = None) -> Path:
