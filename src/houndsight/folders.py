@@ -243,3 +243,23 @@ class EndpointFolder:
     def capture(self) -> Path:
         """Folder of captured requests and answers."""
         return self.path / "capture"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the models it serves, one folder a revision: its own copies, so that a job may be deleted."""
+        return self.path / "models"
+
+    @property
+    def metrics(self) -> Path:
+        """Folder in which the instances share their counters (`PROMETHEUS_MULTIPROC_DIR`)."""
+        return self.path / "metrics"
+
+    @property
+    def sockets(self) -> Path:
+        """Folder of the unix sockets by which one instance reaches another."""
+        return self.path / "sockets"
+
+    @property
+    def key(self) -> Path:
+        """The key that callers have to know, where there is one; readable by its owner alone."""
+        return self.path / "key"
