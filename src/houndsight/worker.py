@@ -52,7 +52,7 @@ def train_classifier(
     from houndsight.data import check
     from houndsight.data.cache import decode_all
     from houndsight.models import network
-    from houndsight.training import plan
+    from houndsight.training import plan, soup
     from houndsight.training.evaluate import Stopped
     from houndsight.training.loop import fit
 
@@ -80,7 +80,9 @@ def train_classifier(
         plan.announce(spec, index, images.size)
 
         batches = prepare(spec, built.network, index, images, cache, records, watched)
-        if spec.optimizer != "lbfgs":  # which `prepare` has fitted already
+        if spec.soup:
+            soup.mix(built.network, batches, spec, stop=stop)
+        elif spec.optimizer != "lbfgs":  # which `prepare` has fitted already
             fitted = fit(
                 built.network,
                 batches,
@@ -89,11 +91,12 @@ def train_classifier(
                 records=records,
                 stop=stop,
                 progress=progress,
+                pause=int(job.pause.read_text()) if job.pause.is_file() else None,
             )
             if fitted.stopped:
                 return "STOPPED"
         with records.span("evaluate", step=0):
-            results, temperature = measure(job, index, built.network, batches, stop)
+            results, temperature = measure(job, spec, index, built.network, batches, stop)
         keep(job, spec, built, index, results, temperature, _samples(images, built.network.preprocess.image_size))
     except Stopped:
         return "STOPPED"
@@ -142,16 +145,16 @@ def prepare(
 
 
 def measure(
-    job: JobFolder, index: Index, net: "Network", batches: "Batches", stop: Stop
+    job: JobFolder, spec: ClassifierSpec, index: Index, net: "Network", batches: "Batches", stop: Stop
 ) -> tuple[dict[str, Evaluation], float]:
-    """Evaluate on validation, fit the temperature there, and touch the test split once, at the end."""
+    """Evaluate on validation, fit the temperature there, and touch the test split once, at the end, where it may be."""
     from houndsight import metrics
     from houndsight.training.evaluate import evaluate, outputs
 
     logits, labels = outputs(net, batches, "valid", stop=stop)
     temperature = metrics.fit_temperature(logits, labels)
     results = {"valid": evaluate(index, "valid", logits, labels, temperature, job.evaluation)}
-    if "test" in index.splits:
+    if spec.evaluate_test and "test" in index.splits:
         logits, labels = outputs(net, batches, "test", stop=stop)
         results["test"] = evaluate(index, "test", logits, labels, temperature, job.evaluation)
     for split, result in results.items():
