@@ -46,6 +46,11 @@ class JobFolder:
         return self.path / "stop"
 
     @property
+    def pause(self) -> Path:
+        """Holds the number of epochs after which the training pauses, to go on later; exists where it is to."""
+        return self.path / "pause"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that runs the job."""
         return self.path / "lock"
@@ -166,6 +171,16 @@ class TuningFolder:
     def events(self) -> Path:
         """What happened, one JSON object a line; the search is rebuilt from it after a crash."""
         return self.path / "events.jsonl"
+
+    @property
+    def index(self) -> Path:
+        """The data as it was found; every trial gets a copy."""
+        return self.path / "index.json"
+
+    @property
+    def code(self) -> Path:
+        """Folder of the script's code as it was when the tuning was made; every trial gets a copy."""
+        return self.path / "code"
 
     @property
     def log(self) -> Path:

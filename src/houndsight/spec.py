@@ -178,6 +178,8 @@ class ClassifierSpec(Frozen):
     """Folder of images, one sub-folder a class, with or without train/valid/test; or a CSV file list."""
     split_seed: int = Field(default=0, ge=0)
     """Seed of the 80/10/10 split where the data has none of its own."""
+    evaluate_test: bool = True
+    """Measure the model on the test split at the end; the trials of a tuning do not, so that nothing is chosen by it."""
 
     recipe: Literal["auto", "linear", "lp-ft", "seed", "plain"] = "auto"
     """What decides every setting that is not given: `linear` fits a linear head on frozen features in closed form,
@@ -240,6 +242,9 @@ class ClassifierSpec(Frozen):
     """The validation value by which the best checkpoint is kept."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the head's first weights, the order of the images and the augmentation."""
+    soup: tuple[str, ...] = ()
+    """Artifacts of earlier jobs whose weights are averaged, instead of a training: the first, and of the others each
+    that does not worsen validation (greedy soup, Wortsman et al., ICML 2022)."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes a GPU when there is one."""

@@ -13,9 +13,9 @@ GROUPS = {
     "Training": (
         *("optimizer", "lr", "weight_decay", "layer_decay", "ema", "eps", "momentum", "schedule", "warmup", "epochs"),
         *("steps", "batch_size", "label_smoothing", "class_weights", "augment", "views", "first_size"),
-        *("early_stopping", "monitor", "seed"),
+        *("early_stopping", "monitor", "seed", "soup"),
     ),
-    "Data": ("split_seed",),
+    "Data": ("split_seed", "evaluate_test"),
     "Machine": ("device", "precision", "threads", "workers", "checkpoint_seconds"),
 }
 """Where a setting stands in `houndsight train --help`."""

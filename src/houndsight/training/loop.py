@@ -54,11 +54,13 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
     records: RecordWriter,
     stop: Callable[[], bool],
     progress: Progress,
+    pause: int | None = None,
 ) -> Fitted:
     """Train what is not frozen in `network`; it ends on the chosen device with the weights of the best epoch.
 
     Goes on by itself from the newest whole checkpoint in `checkpoints`, bit for bit on the same machine with one
-    thread. `stop` is asked after every step: a checkpoint is written and `Fitted.stopped` is true. Records `loss` and
+    thread. `stop` is asked after every step: a checkpoint is written and `Fitted.stopped` is true, as it is after
+    `pause` epochs, once. Records `loss` and
     `lr` of each step, `epoch_loss`, `accuracy` of each epoch (mode train) and `loss`, `accuracy` (mode valid), and
     spans that sum to the wall time. The validation loss is the plain cross-entropy whatever the training loss is.
 
@@ -124,6 +126,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                     stopped = verdict is None
                     if verdict is not None:
                         close_epoch(keeper, verdict, spec, records)
+                        stopped = state.epoch == pause and not state.finished
                 if stopped or state.finished or keeper.due():
                     keeper.save()
                     clock.lap("checkpoint")
