@@ -1,0 +1,185 @@
+"""Asks every rule after each moment of a training, live or from the records, and writes what they found."""
+
+import logging
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from houndsight.errors import SpecError, did_you_mean
+from houndsight.folders import JobFolder
+from houndsight.records.rules.history import History
+from houndsight.records.rules.moment import Moment
+from houndsight.records.rules.rule import Rule
+from houndsight.records.rules.settings import Asked, filled, parse, parse_action
+from houndsight.records.rules.table import BY_NAME, RULES
+from houndsight.records.tensors import STATISTICS
+from houndsight.spec import Finding
+from houndsight.workspace import write_json
+
+log = logging.getLogger("houndsight")
+
+MOST = 5  # findings of one rule in one run; what comes after them says nothing new
+COMMANDS, COMMAND_SECONDS = 10, 30.0  # commands in one run, and the least time between two of one rule
+_RANK = {"info": 0, "warning": 1, "error": 2}
+
+
+class Engine:
+    """All rules over one run.
+
+    `feed` takes the moments in the order of their steps; parts of one step and mode may come one after the other and
+    are judged together as soon as another step or mode begins, or with `flush`. The same moments give the same
+    findings whether they come live or from the records. With `folder`, `findings.json` is rewritten at every change
+    and the actions are carried out. `strict` lets a mistake in a rule through; otherwise it becomes a finding with
+    the status Error, and the other rules go on. Not safe to call from two threads at once.
+    """
+
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        rules: Sequence[str] = (),
+        *,
+        on_finding: str = "none",
+        statistics: Sequence[str] = STATISTICS,
+        folder: JobFolder | None = None,
+        strict: bool = False,
+    ) -> None:
+        """`rules` as `settings.parse` takes them; raises `SpecError` for a rule or parameter that is not there."""
+        asked = parse(rules)
+        self.stop = False
+        """Whether a finding asks for the training to stop, with a checkpoint."""
+        self.actions: list[dict[str, Any]] = []
+        """What was done because of findings."""
+        self.seconds = 0.0
+        """CPU time of the calling thread spent here."""
+        self._action = parse_action(on_finding)
+        self._history = History(dict(facts), statistics)
+        self._rules = [kind(asked.given.get(kind.name)) for kind in _chosen(asked)]
+        self._found: dict[str, list[Finding]] = {rule.name: [] for rule in self._rules}
+        self._broken: dict[str, str] = {}
+        self._pending: Moment | None = None
+        self._folder, self._strict, self._closed = folder, strict, False
+        self._commanded: dict[str, float] = {}
+
+    @property
+    def history(self) -> History:
+        """What the rules remember."""
+        return self._history
+
+    def feed(self, moment: Moment) -> list[Finding]:
+        """Take one moment, or a part of one; returns what is newly found, which may be about the moment before it."""
+        pending = self._pending
+        if pending is not None and (pending.step, pending.mode) == (moment.step, moment.mode):
+            self._pending = pending.joined(moment)
+            return []
+        new = self.flush()
+        self._pending = moment
+        return new
+
+    def flush(self) -> list[Finding]:
+        """Judge what waits for further parts of its step."""
+        moment, self._pending = self._pending, None
+        if moment is None:
+            return []
+        start = time.thread_time()
+        self._history.add(moment)
+        new = self._ask(lambda rule: list(rule.judge(self._history)))
+        self.seconds += time.thread_time() - start
+        return new
+
+    def close(self) -> list[Finding]:
+        """Judge what is left, let every rule say its last word, and return `findings`."""
+        if not self._closed:
+            self.flush()
+            self._closed = True
+            self._ask(lambda rule: list(rule.finish(self._history)))
+            self._write()
+        return self.findings()
+
+    def findings(self) -> list[Finding]:
+        """What was found, and for every rule that found nothing how it stands."""
+        found = []
+        for rule in self._rules:
+            found += self._found[rule.name] or [self._standing(rule)]
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """What stands in `findings.json`."""
+        return {"findings": [each.model_dump(mode="json") for each in self.findings()], "actions": self.actions}
+
+    def _ask(self, question: Any) -> list[Finding]:
+        new: list[Finding] = []
+        for rule in self._rules:
+            if rule.name in self._broken or len(self._found[rule.name]) >= MOST:
+                continue
+            try:
+                said = question(rule)
+            except Exception as error:
+                if self._strict:
+                    raise
+                self._broken[rule.name] = f"{type(error).__name__}: {error}"
+                log.warning("The rule %s came to an end by a mistake of its own (%s).", rule.name, error)
+                continue
+            self._found[rule.name] += said
+            new += said
+        for finding in new:
+            self._act(finding)
+        if new:
+            self._write()
+        return new
+
+    def _standing(self, rule: Rule) -> Finding:
+        status, message = "InProgress", "Nothing found so far."
+        if rule.name in self._broken:
+            status, message = "Error", f"The rule itself failed: {self._broken[rule.name]}."
+        elif not rule.looked and self._closed:
+            status, message = "NotApplicable", f"Not recorded: {rule.needs}."
+        elif self._closed:
+            status, message = "NoIssuesFound", "Nothing found."
+        return Finding.model_validate(
+            {"source": "debugger", "rule": rule.name, "status": status, "severity": "info", "message": message}
+        )
+
+    def _write(self) -> None:
+        if self._folder is not None:
+            write_json(self._folder.findings, self.document())
+
+    def _act(self, finding: Finding) -> None:
+        action = self._action
+        if action.kind == "none" or _RANK[finding.severity] < _RANK[action.severity]:
+            return
+        done: dict[str, Any] = {"action": action.kind, "rule": finding.rule, "step": finding.step, "time": time.time()}
+        if action.kind == "stop":
+            if self.stop:
+                return
+            self.stop = True
+            if self._folder is not None:
+                self._folder.stop_request.touch()
+        else:
+            since = time.monotonic() - self._commanded.get(finding.rule, -COMMAND_SECONDS)
+            if len(self._commanded) >= COMMANDS or since < COMMAND_SECONDS:
+                return
+            self._commanded[finding.rule] = time.monotonic()
+            done["command"] = command = filled(action.command, self._values(finding))
+            try:
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+            except OSError as error:
+                done["failed"] = str(error)
+        self.actions.append(done)
+
+    def _values(self, finding: Finding) -> dict[str, str]:
+        return {
+            "rule": finding.rule,
+            "severity": finding.severity,
+            "step": "" if finding.step is None else str(finding.step),
+            "message": finding.message,
+            "repair": finding.repair,
+            "job": "" if self._folder is None else self._folder.name,
+        }
+
+
+def _chosen(asked: Asked) -> list[type[Rule]]:
+    for name in [*asked.given, *asked.off]:
+        if name not in BY_NAME:
+            raise SpecError(f"There is no rule '{name}'.", did_you_mean(name, BY_NAME) or "docs/rules.md lists them.")
+    return [] if asked.none else [kind for kind in RULES if kind.name not in asked.off]

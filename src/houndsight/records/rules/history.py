@@ -1,0 +1,213 @@
+"""What the rules remember of a run: the last moments of every tensor, all scalars, the classes; fed by the engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from houndsight.records.rules.moment import Moment
+
+Floats = NDArray[np.float64]
+RING = 64  # saved steps of each mode; 64 x 300 tensors x 10 statistics are 0.8 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors that belong together: their short names (without the prefix) and their rows in the table."""
+
+    names: tuple[str, ...]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class Series:
+    """A growing column of (step, value); appending is amortised constant time."""
+
+    def __init__(self) -> None:
+        self._steps = np.empty(256, np.int64)
+        self._values = np.empty(256, np.float64)
+        self._count = 0
+
+    def append(self, step: int, value: float) -> None:
+        """Add one value; a repeated last step replaces its value."""
+        if self._count and self._steps[self._count - 1] == step:
+            self._values[self._count - 1] = value
+            return
+        if self._count == len(self._steps):
+            self._steps = np.concatenate([self._steps, np.empty_like(self._steps)])
+            self._values = np.concatenate([self._values, np.empty_like(self._values)])
+        self._steps[self._count], self._values[self._count] = step, value
+        self._count += 1
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """(n,) steps as they came."""
+        return self._steps[: self._count]
+
+    @property
+    def values(self) -> Floats:
+        """(n,) values."""
+        return self._values[: self._count]
+
+
+class _Table:
+    """The last `RING` saved steps of one mode: (RING, tensors, statistics), written round and round."""
+
+    def __init__(self, statistics: int) -> None:
+        self.values = np.full((RING, 0, statistics), np.nan, np.float32)
+        self.steps = np.full(RING, -1, np.int64)
+        self.count = 0
+
+    def add(self, step: int, rows: NDArray[np.int64], values: NDArray[np.float32], tensors: int) -> None:
+        missing = tensors - self.values.shape[1]
+        if missing > 0:
+            room = np.full((RING, missing + 32, self.values.shape[2]), np.nan, np.float32)
+            self.values = np.concatenate([self.values, room], axis=1)
+        place = self.count % RING
+        self.values[place] = np.nan
+        self.values[place, rows] = values
+        self.steps[place] = step
+        self.count += 1
+
+    def places(self, last: int) -> NDArray[np.int64]:
+        """Where the `last` newest saved steps stand, oldest first."""
+        have = min(last, self.count, RING)
+        return np.arange(self.count - have, self.count) % RING
+
+
+class History:
+    """What is known of the run so far; every method answers at once and without copying more than it returns."""
+
+    def __init__(self, facts: dict[str, Any], statistics: Sequence[str]) -> None:
+        self.facts = facts
+        """What is true of the whole run (`facts.json`); a key that is absent is unknown."""
+        self.moment = Moment(0)
+        """The moment that is judged."""
+        self.confusion: dict[str, NDArray[np.int64]] = {}
+        """Mode -> the newest confusion counts (C, C)."""
+        self._columns = {name: place for place, name in enumerate(statistics)}
+        self._rows: dict[str, int] = {}
+        self._tables: dict[str, _Table] = {}
+        self._series: dict[tuple[str, str], Series] = {}
+        self._known: tuple[tuple[str, ...], NDArray[np.int64]] = ((), np.empty(0, np.int64))
+        self._groups: dict[str, Group] = {}
+        self._pairs: dict[tuple[str, str], tuple[Group, Group]] = {}
+        self._parameters = {each["name"]: each for each in facts.get("parameters", [])}
+
+    def add(self, moment: Moment) -> None:
+        """Take in one whole moment."""
+        self.moment = moment
+        for name, value in moment.scalars.items():
+            key = (name, moment.mode)
+            if key not in self._series:
+                self._series[key] = Series()
+            self._series[key].append(moment.step, value)
+        if moment.values is not None and moment.names:
+            rows = self._rows_of(moment.names)
+            table = self._tables.setdefault(moment.mode, _Table(len(self._columns)))
+            table.add(moment.step, rows, moment.values, len(self._rows))
+        if moment.confusion is not None:
+            self.confusion[moment.mode] = moment.confusion
+
+    def _rows_of(self, names: tuple[str, ...]) -> NDArray[np.int64]:
+        if names is not self._known[0] and names != self._known[0]:
+            before = len(self._rows)
+            rows = np.array([self._rows.setdefault(name, len(self._rows)) for name in names], np.int64)
+            if len(self._rows) > before:
+                self._groups.clear()
+                self._pairs.clear()
+            self._known = (names, rows)
+        return self._known[1]
+
+    # ------------------------------------------------------------------------------------- scalars
+
+    def scalar(self, name: str, mode: str = "train") -> tuple[NDArray[np.int64], Floats]:
+        """Steps (n,) and values (n,) of a scalar; empty where it was never recorded."""
+        series = self._series.get((name, mode))
+        return (series.steps, series.values) if series else (np.empty(0, np.int64), np.empty(0))
+
+    def scalars(self, mode: str = "train") -> list[str]:
+        """Names of the scalars of a mode."""
+        return [name for name, of in self._series if of == mode]
+
+    # ------------------------------------------------------------------------------------- tensors
+
+    def group(self, prefix: str) -> Group:
+        """The tensors whose names begin with `prefix` ("gradient/"), in the order in which they first appeared."""
+        found = self._groups.get(prefix)
+        if found is None:
+            names = [name for name in self._rows if name.startswith(prefix)]
+            rows = np.array([self._rows[name] for name in names], np.int64)
+            found = self._groups[prefix] = Group(tuple(name.removeprefix(prefix) for name in names), rows)
+        return found
+
+    def pair(self, first: str, second: str) -> tuple[Group, Group]:
+        """The tensors that are known under both prefixes, as two groups in the same order."""
+        found = self._pairs.get((first, second))
+        if found is None:
+            names = tuple(name for name in self.group(first).names if second + name in self._rows)
+            found = self._pairs[first, second] = (
+                Group(names, np.array([self._rows[first + name] for name in names], np.int64)),
+                Group(names, np.array([self._rows[second + name] for name in names], np.int64)),
+            )
+        return found
+
+    def now(self, group: Group, statistic: str, mode: str = "train") -> Floats:
+        """(n,) values of a statistic at the newest saved step of the mode; NaN where it was not taken."""
+        taken = self.window(group, statistic, 1, mode)
+        return taken[0] if len(taken) else np.full(len(group), np.nan)
+
+    def window(self, group: Group, statistic: str, last: int, mode: str = "train") -> Floats:
+        """(k, n) values of a statistic at the `last` newest saved steps or as many as there are, oldest first."""
+        table, column = self._tables.get(mode), self._columns.get(statistic)
+        if table is None:
+            return np.empty((0, len(group)))
+        places = table.places(last)
+        if column is None:
+            return np.full((len(places), len(group)), np.nan)
+        inside = group.rows < table.values.shape[1]
+        if inside.all():
+            whole: Floats = table.values[places[:, None], group.rows[None, :], column].astype(np.float64)
+            return whole
+        taken = np.full((len(places), len(group)), np.nan)
+        taken[:, inside] = table.values[places[:, None], group.rows[inside][None, :], column]
+        return taken
+
+    def saved(self, last: int, mode: str = "train") -> NDArray[np.int64]:
+        """(k,) the `last` newest saved steps of the mode, oldest first."""
+        table = self._tables.get(mode)
+        return table.steps[table.places(last)] if table else np.empty(0, np.int64)
+
+    def one(self, name: str, mode: str = "train") -> dict[str, float]:
+        """The statistics of one tensor at the newest saved step; empty where it was not taken then."""
+        row, table = self._rows.get(name), self._tables.get(mode)
+        if row is None or table is None or row >= table.values.shape[1]:
+            return {}
+        taken = table.values[(table.count - 1) % RING, row]
+        return {of: float(taken[place]) for of, place in self._columns.items() if not np.isnan(taken[place])}
+
+    # ------------------------------------------------------------------------------------- facts
+
+    def parameter(self, name: str) -> dict[str, Any]:
+        """What `facts.json` says of a parameter; empty where it says nothing."""
+        known: dict[str, Any] = self._parameters.get(name, {})
+        return known
+
+    def about(self, group: Group, key: str, default: Any) -> list[Any]:
+        """A fact of each parameter of a group."""
+        return [self._parameters.get(name, {}).get(key, default) for name in group.names]
+
+    def sizes(self, group: Group) -> Floats:
+        """(n,) number of values of each parameter of a group; NaN where its shape is not known."""
+        shapes = self.about(group, "shape", None)
+        return np.array([np.nan if shape is None else float(np.prod(shape)) for shape in shapes])
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, where it is known."""
+        found = self.facts.get("num_classes")
+        return int(found) if found else None
