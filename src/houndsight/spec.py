@@ -246,6 +246,13 @@ class ClassifierSpec(Frozen):
     """Artifacts of earlier jobs whose weights are averaged, instead of a training: the first, and of the others each
     that does not worsen validation (greedy soup, Wortsman et al., ICML 2022)."""
 
+    rules: tuple[str, ...] = ()
+    """A rule of the debugger that is asked differently: `name:parameter=value,...`, `name:off`, or `none` for no rules
+    at all; docs/rules.md lists them."""
+    on_finding: str = "none"
+    """When a rule finds something: `none` writes it down, `stop` stops with a checkpoint at an error (`stop:warning` at
+    a warning too), anything else is a command to run, in which {rule}, {message} and {repair} are filled in."""
+
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -16,9 +16,13 @@ GROUPS = {
         *("early_stopping", "monitor", "seed", "soup"),
     ),
     "Data": ("split_seed", "evaluate_test"),
+    "Debugger": ("rules", "on_finding"),
     "Machine": ("device", "precision", "threads", "workers", "checkpoint_seconds"),
 }
 """Where a setting stands in `houndsight train --help`."""
+
+REPEATED = {"rules": "--rule"}
+"""Settings that are typed once for each of their values -> their flag."""
 
 
 def flags_of(spec: type[BaseModel]) -> Any:
@@ -33,16 +37,19 @@ def flags_of(spec: type[BaseModel]) -> Any:
             field = spec.model_fields[name]
             said = Parameter(help=_help(field), metavar=_metavar(field.annotation), group=group)
             entries[name] = Annotated[str, said]
+            if name in REPEATED:  # its values may hold commas
+                named = Parameter(name=REPEATED[name], help=said.help, metavar="RULE", group=group)
+                entries[name] = Annotated[list[str], named]
     return TypedDict("Settings", entries, total=False)  # type: ignore[operator]  # made from the spec, not written out
 
 
-def as_settings(typed: dict[str, str] | None) -> dict[str, Any]:
+def as_settings(typed: dict[str, Any] | None) -> dict[str, Any]:
     """The typed strings as the spec takes them: lists are split at their commas."""
     return {name: _value(ClassifierSpec.model_fields[name], text) for name, text in (typed or {}).items()}
 
 
-def _value(field: FieldInfo, text: str) -> Any:
-    if get_origin(field.annotation) is tuple:
+def _value(field: FieldInfo, text: str | list[str]) -> Any:
+    if isinstance(text, str) and get_origin(field.annotation) is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
@@ -66,6 +73,6 @@ def _metavar(annotation: Any) -> str:
 
 
 if TYPE_CHECKING:
-    Settings = dict[str, str]
+    Settings = dict[str, Any]
 else:
     Settings = flags_of(ClassifierSpec)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from houndsight.data import folder, sources
 from houndsight.errors import RequestError, WorkspaceError
+from houndsight.records.rules import engine
 from houndsight.spec import FINAL_STATES, ClassifierSpec
 from houndsight.verbs.job import Job, backend_named, open_job, submit
 from houndsight.workspace import Progress, Workspace, remove_tree, write_json
@@ -27,6 +28,7 @@ def train(
     With `wait` a failed job raises its error; a job refused by the worker leaves no folder behind.
     """
     spec = ClassifierSpec.create(data=str(data), **settings)
+    engine.check(spec.rules, spec.on_finding)
     runner = backend_named(backend)
     place = Workspace.find(workspace)
     index = folder.scan(sources.local(spec.data, place.cache, progress), split_seed=spec.split_seed)

@@ -178,6 +178,11 @@ class Engine:
         }
 
 
+def check(rules: Sequence[str], on_finding: str) -> None:
+    """Raise `SpecError` where the rules or the action could not be honoured; before a job is made."""
+    Engine({}, rules, on_finding=on_finding)
+
+
 def _chosen(asked: Asked) -> list[type[Rule]]:
     for name in [*asked.given, *asked.off]:
         if name not in BY_NAME:
