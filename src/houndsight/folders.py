@@ -81,6 +81,16 @@ class JobFolder:
         return self.path / "findings.json"
 
     @property
+    def profile(self) -> Path:
+        """What limited its speed, and where the time went."""
+        return self.path / "profile.json"
+
+    @property
+    def rule_output(self) -> Path:
+        """Folder of the rules' results in SageMaker's shapes."""
+        return self.path / "rule-output"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of checkpoints."""
         return self.path / "checkpoints"

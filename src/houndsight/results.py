@@ -1,6 +1,6 @@
 """What a training led to, as frozen data: measures with intervals, the evaluation of a split, the card of a model."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -119,3 +119,30 @@ class ModelCard(Frozen):
     """Versions of the packages that made it."""
     created: str = ""
     """When, ISO 8601 in UTC."""
+
+
+class Verdict(Frozen):
+    """What limits the speed of a training, what would be won without it, and what to change."""
+
+    bound: Literal["data", "copy", "compute", "host", "memory", "idle"]
+    """What the training waits for: its images, their way to the device, arithmetic, Python, memory, or nothing at all."""
+    cause: str
+    """The cause in snake case, such as `data_wait`, `slow_worker`, `tiny_batch`, `checkpoint`, `neighbour`."""
+    message: str
+    """The verdict in one sentence."""
+    share: float
+    """Share of the loop's wall time that it takes, 0 to 1."""
+    gain: float
+    """How many times as fast the training would be without it; 1.0 where it costs no time."""
+    change: str = ""
+    """What to change, with exact values."""
+    expected: float | None = None
+    """How many times as fast the training should be after `change`; None where that cannot be known."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The change as settings of the built-in classifier, where it is one."""
+    evidence: dict[str, Any] = Field(default_factory=dict)
+    """The numbers behind it."""
+    assumption: str = ""
+    """What `gain` and `expected` take for granted."""
+    alternatives: tuple["Verdict", ...] = ()
+    """What else slows it, the dearest first."""
