@@ -18,13 +18,12 @@ from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
-from houndsight.workspace import Progress, write_json
+from houndsight.workspace import write_json
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from houndsight.data.cache import DecodedImages
     from houndsight.data.loader import Batches
     from houndsight.models.network import Built, Network
 
@@ -55,6 +54,7 @@ def train_classifier(
     from houndsight.training import plan, soup
     from houndsight.training.evaluate import Stopped
     from houndsight.training.loop import fit
+    from houndsight.training.prepare import prepare
 
     progress, cache = ProgressFile(job.progress), job.path.parent.parent / "cache"
 
@@ -97,51 +97,12 @@ def train_classifier(
                 return "STOPPED"
         with records.span("evaluate", step=0):
             results, temperature = measure(job, spec, index, built.network, batches, stop)
-        keep(job, spec, built, index, results, temperature, _samples(images, built.network.preprocess.image_size))
+        built.network.put_back()
+        samples = images.sample("valid", SAMPLES, built.network.preprocess.image_size)
+        keep(job, spec, built, index, results, temperature, samples)
     except Stopped:
         return "STOPPED"
     return "COMPLETED"
-
-
-def prepare(
-    spec: ClassifierSpec,
-    net: "Network",
-    index: Index,
-    images: "DecodedImages",
-    cache: Path,
-    records: RecordWriter,
-    progress: Progress,
-) -> "Batches":
-    """What the training will read: images, or features of the frozen backbone; the head fitted where that is asked."""
-    from houndsight.data.loader import ImageBatches
-    from houndsight.features.batches import FeatureBatches
-    from houndsight.features.extract import Extractor
-    from houndsight.training import linear, plan
-
-    frozen = spec.freeze == "all" and (spec.augment == "none" or spec.views > 0)
-    if frozen or spec.head_start == "probe":
-        device = plan.device_of(spec)
-        extractor = Extractor(
-            net, index, images, cache, precision=spec.precision, device=device, threads=spec.threads, progress=progress
-        )
-        with records.span("features", step=0):
-            features = extractor.features()
-            views = extractor.views(spec.views, spec.seed, spec.augment) if frozen and spec.views else None
-        if spec.optimizer == "lbfgs" or spec.head_start == "probe":
-            with records.span("probe", step=0):
-                linear.fit_head(net, features, index, spec, records)
-    if frozen:
-        return FeatureBatches(index, features.splits, batch_size=spec.batch_size, seed=spec.seed, views=views)
-    return ImageBatches(
-        index,
-        images,
-        net.preprocess,
-        batch_size=spec.batch_size,
-        seed=spec.seed,
-        augment=spec.augment,
-        workers=spec.workers,
-        first=plan.small_epochs(spec, net, index),
-    )
 
 
 def measure(
@@ -194,17 +155,6 @@ def keep(
     )
     artifact.save(job.model, net, card, samples)
     artifact.pack(job.model, job.model_archive)
-
-
-def _samples(images: "DecodedImages", side: int) -> "NDArray[np.uint8]":
-    """Validation images (n, side, side, 3), evenly spread over the split and so over its classes."""
-    import numpy as np
-
-    from houndsight.data.images import centre
-
-    rows = images.rows("valid")
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int))
-    return np.stack([centre(np.asarray(images.pixels[int(row)]), side) for row in rows[chosen]])
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from houndsight.data import store
 from houndsight.data.building import Building
 from houndsight.data.formats import Pixels
-from houndsight.data.images import decode, read, square
+from houndsight.data.images import centre, decode, read, square
 from houndsight.data.unreadable import leave_out
 from houndsight.errors import DataError, ImageError
 from houndsight.spec import Index, Preprocess, SplitName
@@ -85,6 +85,12 @@ class DecodedImages:
     def rows(self, split: SplitName) -> npt.NDArray[np.int64]:
         """Row of each of the split's images, in the order of `Index.splits[split]`."""
         return np.array([self.row_of[path] for path in self.index.splits[split].paths], dtype=np.int64)
+
+    def sample(self, split: SplitName, count: int, side: int) -> Pixels:
+        """(n, side, side, 3): the centres of at most `count` images, evenly spread over the split and its classes."""
+        rows = self.rows(split)
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+        return np.stack([centre(np.asarray(self.pixels[int(row)]), side) for row in rows[chosen]])
 
 
 def decode_all(

@@ -10,6 +10,7 @@ from houndsight.data.loader import Batch, order, steps
 from houndsight.spec import Index, SplitName
 
 EVALUATED = 4096  # rows a batch when nothing is trained
+EVALUATED_BYTES = 64 << 20  # the same for feature maps, which are larger
 
 
 class FeatureBatches:
@@ -43,9 +44,10 @@ class FeatureBatches:
 
     def evaluate(self, split: SplitName) -> Iterator[Batch]:
         """Every image's features once, in the order of the split's columns."""
-        count = len(self._labels[split])
-        for at in range(0, count, EVALUATED):
-            yield _batch(self._features[split], self._labels[split], np.arange(at, min(at + EVALUATED, count)))
+        rows, count = self._features[split], len(self._labels[split])
+        size = max(1, min(EVALUATED, EVALUATED_BYTES // max(1, rows[:1].nbytes)))
+        for at in range(0, count, size):
+            yield _batch(rows, self._labels[split], np.arange(at, min(at + size, count)))
 
 
 def _batch(rows: NDArray[np.float32], labels: NDArray[np.int64], ids: NDArray[np.int64]) -> Batch:

@@ -37,14 +37,14 @@ SAMPLE = 16
 
 @dataclass(frozen=True)
 class Features:
-    """Features of each split, (n, D) float32, in the order of the split's columns."""
+    """Features of each split, (n, D) float32 or maps (n, ...), in the order of the split's columns."""
 
     splits: dict[SplitName, NDArray[np.float32]]
     runtime: str
     """What computed them."""
 
 
-class _Front(nn.Module):
+class _Backbone(nn.Module):
     """uint8 images (B, 3, S, S) -> features (B, D), as a module of its own."""
 
     def __init__(self, network: Network) -> None:
@@ -58,7 +58,8 @@ class _Front(nn.Module):
 class Extractor:
     """Computes features with the fastest runtime that agrees with eager float32, or takes them from the cache.
 
-    `precision` float32 keeps every product in float32: the features then equal eager torch's to rounding.
+    `front` is the frozen part up to some depth (see `features.depth`); without it the whole backbone is. `precision`
+    float32 keeps every product in float32: the features then equal eager torch's to rounding.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Extractor:
         images: DecodedImages,
         cache: Path,
         *,
+        front: nn.Module | None = None,
         precision: str = "auto",
         device: str = "cpu",
         threads: int | None = None,
@@ -78,9 +80,21 @@ class Extractor:
         self._precision, self._device, self._threads = precision, device, threads
         self._progress = progress
         self._runtime: Runtime | None = None
-        self._weights = weights_hash(network.backbone)
-        self._width = next(each.in_features for each in network.head.modules() if isinstance(each, nn.Linear))
+        self._front = _Backbone(network) if front is None else front
+        self._weights = weights_hash(network.backbone if front is None else front)
         self._side = network.preprocess.image_size
+        self._shape = self._shape_of_one()
+
+    @property
+    def bytes_each(self) -> int:
+        """Room that the features of one image take."""
+        return 4 * int(np.prod(self._shape))
+
+    def _shape_of_one(self) -> tuple[int, ...]:
+        if isinstance(self._front, _Backbone):
+            return (next(each.in_features for each in self._network.head.modules() if isinstance(each, nn.Linear)),)
+        with torch.inference_mode():
+            return tuple(self._front(torch.zeros(1, 3, self._side, self._side, dtype=torch.uint8)).shape[1:])
 
     def features(self) -> Features:
         """Every split's features, without augmentation."""
@@ -88,11 +102,14 @@ class Extractor:
         array = cached(
             self._folder,
             self._key("plain", rows.tobytes().hex()),
-            (len(rows), self._width),
+            (len(rows), *self._shape),
             lambda out: self._fill(out, self._plain(rows), len(rows)),
         )
         place = {int(row): at for at, row in enumerate(rows)}
-        splits = {split: array[[place[int(row)] for row in self._images.rows(split)]] for split in self._index.splits}
+        found = {split: [place[int(row)] for row in self._images.rows(split)] for split in self._index.splits}
+        # Maps that lie in a row are read where they lie: they may be larger than the memory.
+        there = {split: array.ndim > 2 and _in_a_row(at) for split, at in found.items()}
+        splits = {split: array[at[0] : at[-1] + 1] if there[split] else array[at] for split, at in found.items()}
         return Features(splits, self._runtime.name if self._runtime else "the cache")
 
     def views(self, count: int, seed: int, augment: Augment) -> NDArray[np.float32]:
@@ -110,8 +127,8 @@ class Extractor:
         return cached(
             self._folder,
             self._key("views", f"{count} {seed} {augment} {self._order()}"),
-            (count, number, self._width),
-            lambda out: self._fill(out.reshape(count * number, -1), pictures(), count * number),
+            (count, number, *self._shape),
+            lambda out: self._fill(out.reshape(count * number, *self._shape), pictures(), count * number),
         )
 
     def _order(self) -> str:
@@ -138,11 +155,9 @@ class Extractor:
 
     def _choose(self) -> Runtime:
         if self._runtime is None:
-            rows = self._images.rows("train")
-            chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int))]
-            sample = np.stack([centre(np.asarray(self._images.pixels[int(row)]), self._side) for row in chosen])
+            sample = self._images.sample("train", SAMPLE, self._side)
             self._runtime = fastest(
-                _Front(self._network), sample, precision=self._precision, device=self._device, threads=self._threads
+                self._front, sample, precision=self._precision, device=self._device, threads=self._threads
             )
             log.info("Features are computed once, by %s.", self._runtime.name)
         return self._runtime
@@ -153,6 +168,10 @@ class Extractor:
             "float32" if self._precision == "float32" else f"{self._device} fastest", what,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _in_a_row(places: list[int]) -> bool:
+    return len(places) > 0 and places == list(range(places[0], places[0] + len(places)))
 
 
 def centre_batch(squares: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = head
         self._frozen: tuple[nn.Module, ...] = ()
+        self._left_out: list[tuple[nn.Module, str, nn.Module]] = []
         self.mean: torch.Tensor
         self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, 3, 1, 1), persistent=False)
@@ -57,6 +58,21 @@ class Network(nn.Module):
         for parameter in parameters:
             parameter.requires_grad_(False)
         self.train(self.training)
+
+    def leave_out(self, modules: Iterable[nn.Module]) -> None:
+        """Pass by these modules of the backbone until `put_back`: the network then takes what they would have made."""
+        wanted = {id(module) for module in modules}
+        for parent in list(self.backbone.modules()):
+            for name, child in list(parent.named_children()):
+                if id(child) in wanted:
+                    self._left_out.append((parent, name, child))
+                    setattr(parent, name, nn.Identity())
+
+    def put_back(self) -> None:
+        """Make the network whole again."""
+        for parent, name, child in self._left_out:
+            setattr(parent, name, child.to(self.mean.device))
+        self._left_out.clear()
 
     def train(self, mode: bool = True) -> "Network":
         """As torch's, but frozen batch norm keeps its statistics and frozen dropout stays off."""

@@ -152,7 +152,7 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 def agreement(runtime: Runtime, module: nn.Module, sample: Images) -> Agreement:
     """Compare `runtime` with eager float32 on `sample`, image by image."""
-    expected, found = EagerRuntime(module)(sample), runtime(sample)
+    expected, found = (each(sample).reshape(len(sample), -1) for each in (EagerRuntime(module), runtime))
     dot = (expected * found).sum(1)
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosine = float((dot / np.maximum(norms, 1e-12)).min())
