@@ -15,7 +15,7 @@ STEP_PARTS = (
 )
 """What the time of a loop is divided into; `rest` is all that belongs to none of the others."""
 _AS_REST = ("fit", "rest")
-MARKS = ("gc", "window", "worker")
+GC, WINDOW, WORKER = MARKS = ("gc", "window", "worker")
 """Spans that lie over the others and take no time of their own away: pauses of the garbage collector and the like."""
 LOOP = "loop"
 """Folder, inside that of the records, where the hooks of `houndsight.profile()` write."""
