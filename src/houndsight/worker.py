@@ -36,7 +36,7 @@ SAMPLES = 64  # validation images that the artifact carries
 def run_job(job: JobFolder, stop: Stop) -> Literal["COMPLETED", "STOPPED"]:
     """Run the job that `spec.json` describes; raises what went wrong as `HoundsightError`."""
     kind = json.loads(job.spec.read_bytes()).get("kind")
-    with RecordWriter(job.records) as records:
+    with RecordWriter(job.records) as records, profiled(job, records):
         if kind == "script":
             from houndsight.contract.script import run_script
 
