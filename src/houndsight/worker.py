@@ -18,6 +18,7 @@ from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
+from houndsight.watch.profiler import profiled
 from houndsight.workspace import write_json
 
 if TYPE_CHECKING:
