@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from houndsight.errors import HoundsightError
     from houndsight.verbs.check import check
+    from houndsight.verbs.endpoints import Deployment, delete_endpoint, deploy, endpoints, invoke, open_endpoint
     from houndsight.verbs.evaluate import evaluate
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
@@ -15,14 +16,20 @@ if TYPE_CHECKING:
     from houndsight.verbs.weights import add_weights, fetch_weights, list_weights
 
 __all__ = [
+    "Deployment",
     "HoundsightError",
     "Job",
     "add_weights",
     "check",
+    "delete_endpoint",
+    "deploy",
+    "endpoints",
     "evaluate",
     "fetch_weights",
+    "invoke",
     "jobs",
     "list_weights",
+    "open_endpoint",
     "open_job",
     "predict",
     "report",
@@ -33,14 +40,20 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Deployment": "verbs.endpoints",
     "HoundsightError": "errors",
     "Job": "verbs.job",
     "add_weights": "verbs.weights",
     "check": "verbs.check",
+    "delete_endpoint": "verbs.endpoints",
+    "deploy": "verbs.endpoints",
+    "endpoints": "verbs.endpoints",
     "evaluate": "verbs.evaluate",
     "fetch_weights": "verbs.weights",
+    "invoke": "verbs.endpoints",
     "jobs": "verbs.job",
     "list_weights": "verbs.weights",
+    "open_endpoint": "verbs.endpoints",
     "open_job": "verbs.job",
     "predict": "verbs.predict",
     "report": "verbs.report",

@@ -10,8 +10,14 @@ COMMANDS = {
     "evaluate": ("models:evaluate", "Measure a model on labelled images; with two models, compare them."),
     "predict": ("models:predict", "Name what is on some images."),
     "report": ("jobs:report", "Build a job's page again and open it."),
+    "deploy": ("endpoints:deploy", "Serve a model over HTTP."),
+    "update": ("endpoints:update", "Change an endpoint while it answers: model, shares, instances."),
+    "invoke": ("endpoints:invoke", "Ask an endpoint what is on some images."),
+    "endpoints": ("endpoints:endpoints", "List the endpoints."),
+    "describe": ("endpoints:describe", "Say how an endpoint stands and what its instances do."),
+    "delete-endpoint": ("endpoints:delete_endpoint", "End an endpoint and remove it."),
     "jobs": ("jobs:jobs", "List the jobs."),
-    "logs": ("jobs:logs", "Show what a job printed."),
+    "logs": ("jobs:logs", "Show what a job or an endpoint printed."),
     "stop": ("jobs:stop", "Stop a job; it can go on later."),
 }
 WEIGHTS = {
@@ -29,5 +35,5 @@ def root_help() -> str:
         ("--help, -h", "Show this, or a command's own help."),
         ("--version", "Show the version."),
     ]
-    lines = [f"  {name:<12}{sentence}" for name, sentence in rows]
+    lines = [f"  {name:<17}{sentence}" for name, sentence in rows]
     return "\n".join(["Usage: houndsight COMMAND", "", ABOUT, "", "Commands:", *lines])

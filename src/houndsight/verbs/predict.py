@@ -45,7 +45,7 @@ def _predict_batch(predictor: "Predictor", paths: list[Path], top: int) -> list[
     for path in paths:
         entry: dict[str, Any] = {"image": str(path), "predictions": []}
         try:
-            decoded.append(predictor.decode(_read(path)))
+            decoded.append(predictor.decode(read_image(path)))
             places.append(entry)
         except ImageError as error:
             entry["error"] = error.document()
@@ -57,7 +57,8 @@ def _predict_batch(predictor: "Predictor", paths: list[Path], top: int) -> list[
     return entries
 
 
-def _read(path: Path) -> bytes:
+def read_image(path: Path) -> bytes:
+    """The bytes of an image file; raises `ImageError` where it cannot be read."""
     try:
         return path.expanduser().read_bytes()
     except OSError as error:

@@ -1,0 +1,153 @@
+"""One instance as its supervisor sees it: a process, and the line on which it says how it fares."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from houndsight.backends import process
+from houndsight.errors import JobError, from_document
+
+log = logging.getLogger("houndsight")
+
+LINE_BYTES = 1 << 20
+REAP_SECONDS = 5.0
+"""How long the kernel may take to end a process whose line has broken before it is killed again."""
+
+
+class Child:
+    """A running instance. `ready` and `ended` are futures of the event loop that started it."""
+
+    def __init__(self, pid: int, line: socket.socket, started: "asyncio.subprocess.Process | None") -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = pid
+        self.pid_started = _since(pid)
+        self.ready: asyncio.Future[dict[str, Any]] = loop.create_future()
+        """What it said when it was warm; the error where it cannot serve, or ended first."""
+        self.ended: asyncio.Future[str] = loop.create_future()
+        """Why it ended, in words."""
+        self.beat: dict[str, Any] = {}
+        """What it last said of itself."""
+        self.beaten = loop.time()
+        """When that was, on the loop's clock."""
+        self._line = line
+        self._process = started
+        self._hearing = asyncio.create_task(self._hear())
+        self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    @classmethod
+    async def start(cls, command: Sequence[str], descriptors: Sequence[int], environment: dict[str, str]) -> "Child":
+        """Start `command --link FD`; it inherits the `descriptors`, standard output and error."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                started = await asyncio.create_subprocess_exec(
+                    *command,
+                    "--link",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(*descriptors, theirs.fileno()),
+                    env=environment,
+                )
+            except OSError as error:
+                ours.close()
+                raise JobError(f"No process could be started: {error.strerror}.") from error
+        return cls(started.pid, ours, started)
+
+    def tell(self, order: dict[str, Any]) -> None:
+        """Send one order; an instance that is gone or deaf needs none, its end is noticed elsewhere."""
+        with suppress(OSError):
+            self._line.send(json.dumps(order).encode() + b"\n", socket.MSG_DONTWAIT)
+
+    def terminate(self) -> None:
+        """Ask it to stop accepting, finish its queue, and exit."""
+        process.signal_process(self.pid, self.pid_started, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it without asking, and whatever it started."""
+        process.kill_tree(self.pid, self.pid_started)
+
+    async def stop(self, grace: float) -> None:
+        """Ask it to finish, kill it after `grace` seconds, and return when it is gone."""
+        self.terminate()
+        done, _ = await asyncio.wait({self.ended}, timeout=grace)
+        if not done:
+            self.kill()
+            await asyncio.wait({self.ended}, timeout=REAP_SECONDS)
+
+    async def _hear(self) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=self._line, limit=LINE_BYTES)
+            with contextlib.closing(writer), suppress(ConnectionError):
+                async for line in reader:
+                    self._note(json.loads(line))
+        finally:
+            await self._end()
+
+    def _note(self, said: dict[str, Any]) -> None:
+        self.beaten = asyncio.get_running_loop().time()
+        match said.get("event"):
+            case "ready" if not self.ready.done():
+                self.ready.set_result(said)
+            case "failed" if not self.ready.done():
+                self.ready.set_exception(from_document(said["error"]))
+            case "beat":
+                self.beat = said
+
+    async def _end(self) -> None:
+        """The line is the process: one without the other is ended here."""
+        code: int | None = None
+        if self._process is not None:
+            waiting = asyncio.ensure_future(self._process.wait())
+            if not (await asyncio.wait({waiting}, timeout=REAP_SECONDS))[0]:
+                self.kill()
+            code = await waiting
+        elif not await asyncio.to_thread(process.await_end, self.pid, REAP_SECONDS):
+            self.kill()
+        reason = _ended(code)
+        if not self.ready.done():
+            self.ready.set_exception(JobError(f"An instance ended before it was ready: {reason}."))
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+def _ended(code: int | None) -> str:
+    if code is None:
+        return "it ended"
+    if code < 0:
+        with suppress(ValueError):
+            return f"it was killed by {signal.Signals(-code).name}"
+    return f"it exited with code {code}"
+
+
+def _since(pid: int) -> float | None:
+    try:
+        return process.started(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def load(children: Sequence[Child]) -> list[dict[str, Any]]:
+    """Memory (bytes) and processor time (s) of each child that lives, beside what it last said."""
+    rows = []
+    for child in children:
+        row: dict[str, Any] = {"pid": child.pid, **{key: value for key, value in child.beat.items() if key != "event"}}
+        with suppress(psutil.Error):
+            each = psutil.Process(child.pid)
+            times = each.cpu_times()
+            row |= {"memory_bytes": each.memory_info().rss, "cpu_seconds": round(times.user + times.system, 3)}
+        rows.append(row)
+    return rows
+
+
+def quick_environment(extra: dict[str, str]) -> dict[str, str]:
+    """The environment of an instance: that of the supervisor, and output that is not held back."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **extra}

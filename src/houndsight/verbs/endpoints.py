@@ -1,0 +1,348 @@
+"""Deploy: from a trained model to an endpoint that outlives this process, and what is done with it afterwards."""
+
+import errno
+import ipaddress
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from houndsight.backends import process
+from houndsight.errors import HoundsightError, ImageError, JobError, RequestError, SpecError
+from houndsight.folders import EndpointFolder
+from houndsight.serving import control
+from houndsight.serving import endpoint as base
+from houndsight.serving.endpoint import EndpointSpec, EndpointStatus, Variant
+from houndsight.verbs.models import find_model
+from houndsight.verbs.predict import read_image
+from houndsight.workspace import Workspace, friendly_disk_errors, remove_tree
+
+log = logging.getLogger("houndsight")
+
+# -P keeps the folder in which the user stands off the import path: a random.py there is not Python's.
+SUPERVISOR = (sys.executable, "-P", "-m", "houndsight.serving.supervisor")
+BACKLOG = 1024
+"""Connections that wait in the kernel while all instances are busy, or are being started again."""
+START_PATIENCE = 600.0
+"""Seconds without a word after which a starting supervisor is given up."""
+END_MARGIN = 15.0
+_started: dict[int, "subprocess.Popen[bytes]"] = {}  # supervisors of this process, until it has taken note of their end
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One endpoint; holds nothing but its folder, so every property is what is so now."""
+
+    files: EndpointFolder
+
+    @property
+    def name(self) -> str:
+        """Name of the endpoint."""
+        return self.files.name
+
+    @property
+    def status(self) -> EndpointStatus:
+        """Where it stands; one whose supervisor died is found and marked Failed."""
+        _reap()
+        return base.status(self.files)
+
+    @property
+    def state(self) -> str:
+        """Creating, InService, Updating, RollingBack, Deleting or Failed."""
+        return self.status.state
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return self.status.url
+
+    @property
+    def spec(self) -> EndpointSpec:
+        """What it serves and how."""
+        return EndpointSpec.read(self.files.spec)
+
+    @property
+    def key(self) -> str | None:
+        """The key that callers send as `X-Api-Key`, or None where there is none."""
+        return self.files.key.read_text(encoding="utf-8").strip() if self.files.key.is_file() else None
+
+    def document(self) -> dict[str, Any]:
+        """What `houndsight deploy --json` prints."""
+        status = self.status
+        count = sum(each.instances for each in self.spec.variants)
+        return {"endpoint": self.name, "url": status.url, "instances": count, "state": status.state}
+
+    def describe(self) -> dict[str, Any]:
+        """Everything there is to know, live where its supervisor answers."""
+        status, spec = self.status, self.spec
+        document = {
+            **self.document(),
+            "reason": status.reason,
+            "created": status.created,
+            "folder": str(self.files.path),
+            "variants": [each.model_dump() for each in spec.variants],
+            "running": [each.model_dump() for each in status.instances],
+            "settings": spec.model_dump(mode="json", exclude={"variants"}),
+        }
+        if status.state not in ("Failed", "Creating"):
+            live = control.ask(self.files, {"do": "describe"})
+            document |= {key: live[key] for key in ("state", "reason", "variants")} | {"running": live["instances"]}
+        return document
+
+    def logs(self) -> str:
+        """What supervisor and instances printed so far."""
+        return self.files.log.read_text(encoding="utf-8", errors="replace") if self.files.log.is_file() else ""
+
+    def update(
+        self,
+        model: str | Path | None = None,
+        *,
+        instances: int | None = None,
+        variants: dict[str, float] | None = None,
+        canary: float | None = None,
+        bake: float | None = None,
+        workspace: str | Path | None = None,
+        tell: Tell = log.info,
+    ) -> "Deployment":
+        """Change it while it answers: another model, other shares, another number of instances.
+
+        A new model is warm and checked before traffic moves to it, is watched for `bake` seconds, and taken back
+        (`JobError`) where it answers with errors or loses an instance. `variants` are the shares of all variants.
+        """
+        if model is None and variants is None and instances is None:
+            raise SpecError("Nothing is to be changed.", "Give a model, --instances or --variants.")
+        if canary is not None and (model is None or variants is not None):
+            raise SpecError("A canary is a new model in place of the old one.", "Give a model, and no --variants.")
+        change: dict[str, Any] = {"instances": instances, "variants": variants, "canary": canary}
+        if model is not None:
+            change |= {"model": str(find_model(model, workspace).absolute()), "revision": _revision()}
+        if bake is not None:
+            change["bake"] = bake
+        _refuse_dead(self)
+        control.ask(self.files, {"do": "update", "change": change}, tell)
+        return self
+
+    def delete(self) -> None:
+        """Let it finish what it has accepted, end all its processes, and remove its folder."""
+        status = self.status
+        if process.alive(status.pid, status.pid_started):
+            assert status.pid is not None
+            grace = self.spec.limits.drain_seconds + END_MARGIN
+            try:
+                control.ask(self.files, {"do": "delete"})
+            except HoundsightError:
+                process.signal_process(status.pid, status.pid_started, signal.SIGTERM)
+            if not process.await_end(status.pid, grace):
+                process.kill_tree(status.pid, status.pid_started)
+        _reap()
+        _end_leftovers(EndpointStatus.read(self.files.status))
+        remove_tree(self.files.path)
+
+
+# ------------------------------------------------------------------------------------------------ verbs
+
+
+def deploy(
+    model: str | Path,
+    *,
+    name: str | None = None,
+    instances: int = 1,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    api_key: str | None = None,
+    workspace: str | Path | None = None,
+    tell: Tell = log.info,
+    **settings: Any,
+) -> Deployment:
+    """Start an endpoint that serves `model`, and return when it answers; it then lives on by itself.
+
+    `settings` are the other fields of `EndpointSpec`: `runtime`, `top`, `form`, `reject_below`, `capture`, `limits`...
+    Raises `ModelError` where the model cannot be served, `RequestError` where the port is taken; nothing stays then.
+    """
+    place = Workspace.find(workspace)
+    path = find_model(model, workspace).absolute()
+    variant = Variant.create(model=str(path), revision=_revision(), instances=instances)
+    spec = EndpointSpec.create(variants=(variant,), host=host, port=port, **settings)
+    with _listen(spec, api_key) as listener:
+        spec = spec.model_copy(update={"port": listener.getsockname()[1]})
+        status = EndpointStatus(url=_url(spec), created=time.time(), changed=time.time())
+        files = place.create_endpoint(spec, status, name)
+        try:
+            _write_key(files, api_key)
+            for folder in (files.models, files.metrics, files.sockets):
+                folder.mkdir()
+            _launch(files, listener, tell)
+        except BaseException as error:
+            if not isinstance(error, JobError):  # what failed by itself keeps its log
+                Deployment(files).delete()
+            raise
+    return Deployment(files)
+
+
+def open_endpoint(name: str, *, workspace: str | Path | None = None) -> Deployment:
+    """The endpoint of that name; raises `WorkspaceError` with the nearest names where there is none."""
+    return Deployment(Workspace.find(workspace).endpoint(name))
+
+
+def endpoints(*, workspace: str | Path | None = None) -> list[Deployment]:
+    """All endpoints of the workspace, oldest first."""
+    place = Workspace.find(workspace)
+    return [Deployment(place.endpoint(name)) for name in place.endpoint_names()]
+
+
+def delete_endpoint(name: str, *, workspace: str | Path | None = None) -> None:
+    """End an endpoint when it has finished what it accepted, and remove its folder."""
+    open_endpoint(name, workspace=workspace).delete()
+
+
+def invoke(
+    name: str,
+    images: str | Path | Iterable[str | Path],
+    *,
+    top: int = 5,
+    variant: str | None = None,
+    workspace: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """What `predict` gives, answered by the endpoint of that name; `variant` says which model is to answer.
+
+    An image that the endpoint refuses has an `error` instead of predictions; the others are not hurt by it.
+    """
+    from houndsight.serving.client import Endpoint
+
+    found = open_endpoint(name, workspace=workspace)
+    _refuse_dead(found)
+    paths = [Path(images)] if isinstance(images, str | Path) else [Path(each) for each in images]
+    results: list[dict[str, Any]] = []
+    with Endpoint(found.url, key=found.key) as client:
+        for path in paths:
+            entry: dict[str, Any] = {"image": str(path), "predictions": []}
+            try:
+                entry["predictions"] = client.predict(read_image(path), top=top, variant=variant)
+            except ImageError as error:
+                entry["error"] = error.document()
+            results.append(entry)
+    return results
+
+
+# ------------------------------------------------------------------------------------------------ start
+
+
+def _revision() -> str:
+    """A name for the folder of a model, never used before."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _url(spec: EndpointSpec) -> str:
+    host = "127.0.0.1" if spec.host in ("0.0.0.0", "") else "[::1]" if spec.host == "::" else spec.host  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{spec.port}"
+
+
+def _listen(spec: EndpointSpec, api_key: str | None) -> socket.socket:
+    """The listening socket; here, so that a port that is taken is known before anything is made."""
+    try:
+        family, *_, address = socket.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise RequestError(
+            f"'{spec.host}' is no address of this machine: {error.strerror}.", "Leave out --host."
+        ) from None
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback and not api_key:
+        raise SpecError(
+            f"{spec.host} can be reached from other machines, and no key was given.",
+            "Add --api-key KEY, or leave out --host.",
+        )
+    try:
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise RequestError(
+                f"Port {spec.port} of {spec.host} is taken.", "Choose another --port, or leave it out for a free one."
+            ) from None
+        raise RequestError(f"Nothing can listen on {spec.host} port {spec.port}: {error.strerror}.") from None
+
+
+def _write_key(files: EndpointFolder, api_key: str | None) -> None:
+    if api_key is None:
+        return
+    if not api_key.strip() or not api_key.isascii() or not api_key.isprintable():
+        raise SpecError("api_key: must be printable ASCII characters.")
+    with friendly_disk_errors(files.path):
+        descriptor = os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(api_key)
+
+
+def _launch(files: EndpointFolder, listener: socket.socket, tell: Tell) -> None:
+    """Start the supervisor and wait until the endpoint answers; raises why it does not."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, friendly_disk_errors(files.path), files.log.open("ab") as output:
+        command = [*SUPERVISOR, str(files.path), "--listener", str(listener.fileno()), "--report", str(theirs.fileno())]
+        try:
+            supervisor = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(listener.fileno(), theirs.fileno()),
+            )
+        except OSError as error:
+            raise JobError(f"No process could be started: {error.strerror}.") from error
+        _started[supervisor.pid] = supervisor
+        theirs.close()
+        ours.settimeout(START_PATIENCE)
+        try:
+            control.conclude(files, ours, tell)
+        except BaseException:
+            _end(supervisor)
+            raise
+
+
+def _end(supervisor: "subprocess.Popen[bytes]") -> None:
+    """Return when the supervisor and what it started are gone."""
+    supervisor.terminate()
+    try:
+        supervisor.wait(END_MARGIN)
+    except subprocess.TimeoutExpired:
+        process.kill_descendants(supervisor.pid)
+        supervisor.kill()
+        supervisor.wait()
+
+
+def _refuse_dead(of: Deployment) -> None:
+    status = of.status
+    if not process.alive(status.pid, status.pid_started):
+        raise RequestError(
+            f"The endpoint '{of.name}' has failed: {status.reason}",
+            f"`houndsight delete-endpoint {of.name}` removes it; then deploy it again.",
+        )
+
+
+# -------------------------------------------------------------------------------------------------- end
+
+
+def _end_leftovers(status: EndpointStatus) -> None:
+    """End what a killed supervisor left: instances that hang, or still finish their queue."""
+    left = [(each.pid, each.pid_started) for each in status.instances] + list(status.helpers)
+    for pid, since in left:
+        process.signal_process(pid, since, signal.SIGTERM)
+    until = time.monotonic() + END_MARGIN
+    for pid, since in left:
+        if pid is not None and process.alive(pid, since):
+            process.await_end(pid, max(0.0, until - time.monotonic()))
+            process.kill_tree(pid, since)
+
+
+def _reap() -> None:
+    """Take note of supervisors that have ended, so that they do not stay in the table of processes."""
+    for pid in [pid for pid, each in _started.items() if each.poll() is not None]:
+        del _started[pid]
