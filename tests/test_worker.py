@@ -106,7 +106,7 @@ def test_fine_tuning(undisturbed: JobFolder) -> None:
     decided = ClassifierSpec.read(undisturbed.plan)
     assert (decided.head_start, decided.ema, decided.layer_decay, decided.steps) == ("probe", 0.99, 0.75, 17)
     records = Records(undisturbed.records)
-    assert list(records.curve("loss", "valid")[0]) == [4, 9, 14, 16]
+    assert list(records.curve("loss", "valid")[0]) == [0, 4, 9, 14, 16]
     assert len(records.curve("loss")[0]) == 17
     assert len(records.curve("probe_loss", "valid")[0]) > 1
     start = build(ClassifierSpec.create(data="-", **SMALL), 10).network.state_dict()
@@ -163,7 +163,7 @@ def test_stopped_at_every_station_and_going_on(undisturbed: JobFolder, digits: P
     assert not list(job.path.parents[1].joinpath("cache").rglob(".*"))
     assert run_job(job, never) == "COMPLETED"
     assert equal(job, undisturbed)
-    assert list(Records(job.records).curve("loss", "valid")[0]) == [4, 9, 14, 16]
+    assert list(Records(job.records).curve("loss", "valid")[0]) == [0, 4, 9, 14, 16]
 
 
 @pytest.mark.slow

@@ -198,6 +198,8 @@ class ClassifierSpec(Frozen):
     """Widths of the head's hidden layers; none for a linear head."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the head's inputs dropped in training."""
+    batch_norm: Literal["train", "fixed"] = "train"
+    """`fixed` keeps the running statistics of the pretrained weights; a few thousand images give worse ones."""
     image_size: int | None = Field(default=None, ge=8, le=2048)
     """Side of the input in pixels; by default the size the weights were trained at."""
 

@@ -78,7 +78,9 @@ def train_classifier(
         spec = ClassifierSpec.read(job.plan) if job.plan.is_file() else plan.decide(spec, built.network, index)
         write_json(job.plan, spec)  # a resumed job keeps what was decided
         network.freeze_stages(built.network, spec.freeze)
-        plan.announce(spec, index, images.size)
+        if spec.batch_norm == "fixed":
+            network.fix_batch_norm(built.network)
+        expected = plan.announce(spec, built.network, index, images.size, progress)
 
         batches = prepare(spec, built.network, index, images, cache, records, watched)
         if spec.soup:
@@ -91,7 +93,7 @@ def train_classifier(
                 checkpoints=job.checkpoints,
                 records=records,
                 stop=stop,
-                progress=progress,
+                progress=expected,
                 pause=int(job.pause.read_text()) if job.pause.is_file() else None,
             )
             if fitted.stopped:

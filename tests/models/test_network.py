@@ -11,7 +11,7 @@ from torch import nn
 
 from houndsight.errors import ModelError
 from houndsight.models.head import make_head
-from houndsight.models.network import Built, Network, build
+from houndsight.models.network import Built, Network, build, fix_batch_norm
 from houndsight.spec import ClassifierSpec
 
 
@@ -99,6 +99,18 @@ def test_frozen_dropout_is_off() -> None:
     network = made(backbone="vgg11", freeze="all").network.train()
     with torch.inference_mode():
         torch.testing.assert_close(network(images()), network(images()))
+
+
+def test_fixed_batch_norm_keeps_its_statistics_and_learns() -> None:
+    network = made(freeze="none").network
+    fix_batch_norm(network)
+    network.train()
+    modes = {name: module.training for name, module in network.backbone.named_modules()}
+    assert [modes[name] for name in ("bn1", "layer2.0.bn1", "layer2")] == [False, False, True]
+    before = network.get_buffer("backbone.bn1.running_mean").clone()
+    network(images()).sum().backward()
+    assert torch.equal(network.get_buffer("backbone.bn1.running_mean"), before)
+    assert network.get_parameter("backbone.bn1.weight").grad is not None
 
 
 def test_more_stages_than_there_are() -> None:

@@ -1,6 +1,7 @@
 """What is decided before a training: by the minutes it takes, for inputs of another size, and said in one line."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -91,12 +92,31 @@ def test_no_first_size_no_first_half(network: Network) -> None:
 def test_one_line_says_what_comes(network: Network, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "houndsight")
     uneven = index(20, 7, 33)
-    plan.announce(plan.decide(request(device="cpu", recipe="lp-ft"), network, uneven), uneven, 2_500_000_000)
-    plan.announce(plan.decide(request(device="cpu", recipe="linear"), network, uneven), index(9, 9, 9), 0)
+    tuned, linear = (plan.decide(request(device="cpu", recipe=name), network, uneven) for name in ("lp-ft", "linear"))
+    plan.announce(tuned, network, uneven, 2_500_000_000, quiet)
+    plan.announce(linear, network, index(9, 9, 9), 0, quiet)
     first, second = [record.getMessage() for record in caplog.records]
     assert first.startswith("Recipe lp-ft on cpu in ")
-    assert first.endswith(": 3 classes of 7 to 33 training images, 500 steps of 32 images; 2.50 GB on disk.")
-    assert "3 classes of 9 training images, a linear head in closed form" in second
+    said = ": 3 classes of 7 to 33 training images, 500 steps of 32 images, about [0-9]+ (seconds|minutes); 2.50 GB"
+    assert re.search(said, first)
+    assert second.endswith("3 classes of 9 training images, a linear head in closed form; 0.00 GB on disk.")
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@pytest.mark.parametrize(("said", "corrected"), [(1e9, True), (1e-9, True), (0.0, False)])
+def test_the_first_steps_correct_the_expected_time(
+    said: float, corrected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "houndsight")
+    seen: list[tuple[str, int, int]] = []
+    expected = plan.Expected(said, lambda *told: seen.append(told))
+    for step in range(1, 40):
+        expected("train", step, 40)
+    assert seen == [("train", step, 40) for step in range(1, 40)]
+    assert caplog.text.count("By its first steps the training takes about") == corrected
 
 
 @pytest.mark.parametrize(

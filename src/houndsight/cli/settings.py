@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from houndsight.spec import ClassifierSpec
 
 GROUPS = {
-    "Model": ("recipe", "backbone", "weights", "head_start", "freeze", "hidden", "dropout", "image_size"),
+    "Model": ("recipe", "backbone", "weights", "head_start", "freeze", "hidden", "dropout", "batch_norm", "image_size"),
     "Training": (
         *("optimizer", "lr", "weight_decay", "layer_decay", "ema", "eps", "momentum", "schedule", "warmup", "epochs"),
         *("steps", "batch_size", "label_smoothing", "class_weights", "augment", "views", "first_size"),

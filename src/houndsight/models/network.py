@@ -175,6 +175,12 @@ def freeze_stages(network: Network, freeze: str | int) -> None:
         network.freeze(part.modules, part.parameters)
 
 
+def fix_batch_norm(network: Network) -> None:
+    """Keep the running statistics of every batch norm as they are; its weights go on learning."""
+    norms = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+    network.freeze(norms, [])
+
+
 def describe(built: Built) -> str:
     """One sentence on what was loaded, left and missing."""
     if not built.loaded:

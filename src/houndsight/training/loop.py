@@ -82,6 +82,9 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
         tally = Tally(state, records, network, optimizer, lower=lower_rate(spec, dtype), deferred=device.type == "cuda")
         clock.lap("fit")
         stopped = False
+        if state.step == 0 and spec.head_start == "probe":
+            stopped = not judge_start(keeper, validate(network, batches, precision(device, dtype), stop), spec, records)
+            clock.lap("evaluate")
         while not (state.finished or stopped):
             network.train()
             for batch in islice(batches.train(state.epoch, state.batch), total - state.step):
@@ -161,6 +164,10 @@ class Verdict:
     accuracy: float
     """Share of the images that are recognised."""
 
+    def value(self, monitor: str) -> float:
+        """The monitored value."""
+        return self.loss if monitor == "loss" else self.accuracy
+
     def better_than(self, best: float | None, monitor: str) -> bool:
         """Whether the monitored value improves on `best`; an equal one does not."""
         if best is None:
@@ -180,6 +187,17 @@ def validate(
     return Verdict(loss=-float(own.mean()), accuracy=float(metrics.hits(logits, labels).mean()))
 
 
+def judge_start(keeper: Keeper, verdict: Verdict | None, spec: ClassifierSpec, records: RecordWriter) -> bool:
+    """Keep the fitted head as the best so far: fine-tuning has to beat it. False where `stop` cut this short."""
+    if verdict is None:
+        return False
+    keeper.keep_best(verdict.value(spec.monitor))
+    records.scalar("loss", verdict.loss, step=0, mode="valid")
+    records.scalar("accuracy", verdict.accuracy, step=0, mode="valid")
+    log.info("Start: validation loss %.4f, validation accuracy %.2f %%.", verdict.loss, 100 * verdict.accuracy)
+    return True
+
+
 def close_epoch(keeper: Keeper, verdict: Verdict, spec: ClassifierSpec, records: RecordWriter) -> None:
     """Record the epoch, keep its weights where they are the best so far, and see whether it was the last one."""
     state, step = keeper.state, keeper.state.step - 1
@@ -190,7 +208,8 @@ def close_epoch(keeper: Keeper, verdict: Verdict, spec: ClassifierSpec, records:
     state.epoch += 1
     better = verdict.better_than(state.best_value, spec.monitor)
     if better:
-        keeper.keep_best(verdict.loss if spec.monitor == "loss" else verdict.accuracy)
+        keeper.keep_best(verdict.value(spec.monitor))
+    before = f"epoch {state.best_epoch}" if state.best_epoch else "the start"
     waited = state.epoch - state.best_epoch
     patient = spec.early_stopping is None or waited < spec.early_stopping
     state.finished = state.step >= state.plan["total"] or not patient
@@ -200,7 +219,7 @@ def close_epoch(keeper: Keeper, verdict: Verdict, spec: ClassifierSpec, records:
         state.loss / state.seen,
         verdict.loss,
         100 * verdict.accuracy,
-        ", the best so far" if better else f", no better than epoch {state.best_epoch}",
+        ", the best so far" if better else f", no better than {before}",
         "" if patient else f"; stopping early after {waited} such epochs",
     )
     state.batch = state.seen = state.right = 0

@@ -12,11 +12,16 @@ from houndsight.recipes.classifier import complete
 from houndsight.spec import ClassifierSpec, Index
 from houndsight.training.device import choose_device, choose_precision, precision, settled
 from houndsight.training.loop import total_steps
+from houndsight.workspace import Progress
 
 log = logging.getLogger("houndsight")
 
 AFFORDABLE_MINUTES = 30.0
 """Longest fine-tuning that is chosen without being asked for, on a machine without a GPU."""
+
+MEASURED_STEPS = 10
+WELL_SAID = (0.75, 1.33)
+"""Measured over expected time that needs no correction."""
 
 
 def decide(spec: ClassifierSpec, network: Network, index: Index) -> ClassifierSpec:
@@ -92,8 +97,10 @@ def device_of(spec: ClassifierSpec) -> str:
     return choose_device(spec.device).type
 
 
-def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int) -> None:
-    """Say in one line what is about to happen."""
+def announce(
+    spec: ClassifierSpec, network: Network, index: Index, bytes_of_images: int, progress: Progress
+) -> "Expected":
+    """Say in one line what is about to happen; what is returned is `progress` that corrects the expected time."""
     device = choose_device(spec.device)
     arithmetic = str(choose_precision(spec.precision, device)).removeprefix("torch.")
     counts = [0] * len(index.classes)
@@ -104,7 +111,38 @@ def announce(spec: ClassifierSpec, index: Index, bytes_of_images: int) -> None:
     work = (
         "a linear head in closed form" if spec.optimizer == "lbfgs" else f"{total:,} steps of {spec.batch_size} images"
     )
+    through = spec.freeze != "all" or (spec.augment != "none" and not spec.views)  # the backbone, in every step
+    seconds = total * seconds_a_step(network, spec, device) if through else 0.0
     log.info(
-        "Recipe %s on %s in %s: %d classes of %s training images, %s; %.2f GB on disk.",
-        spec.recipe, device, arithmetic, len(counts), images, work, bytes_of_images / 1e9,
+        "Recipe %s on %s in %s: %d classes of %s training images, %s%s; %.2f GB on disk.",
+        spec.recipe, device, arithmetic, len(counts), images, work,
+        f", {_duration(seconds)}" if through else "", bytes_of_images / 1e9,
     )  # fmt: skip
+    return Expected(seconds, progress)
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {max(1.0, seconds):.0f} seconds"
+
+
+class Expected:
+    """Passes the loop's progress on, and corrects the expected time once, by the training's own first steps."""
+
+    def __init__(self, seconds: float, progress: Progress) -> None:
+        """`seconds` is what was said; 0 where nothing was."""
+        self._said, self._progress = seconds, progress
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """So many steps are done; the first is left out of the measure, for it makes what later ones reuse."""
+        self._progress(stage, done, total)
+        if not self._said:
+            return
+        if self._first is None:
+            self._first = done, time.perf_counter()
+        elif done - self._first[0] >= MEASURED_STEPS and done < total:
+            began, left = self._first, (total - done) / total
+            measured = (total - done) * (time.perf_counter() - began[1]) / (done - began[0])
+            if not WELL_SAID[0] <= measured / (self._said * left) <= WELL_SAID[1]:
+                log.info("By its first steps the training takes %s more.", _duration(measured))
+            self._said = 0.0
