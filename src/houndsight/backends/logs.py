@@ -1,10 +1,10 @@
-"""The lines of a job's log as they come; between the job's process and the terminal."""
+"""The lines of a log as they come; between the process of a job or an endpoint and the terminal."""
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 
 from houndsight.backends import base
-from houndsight.folders import JobFolder
+from houndsight.folders import EndpointFolder, JobFolder
 
 LOOK_SECONDS = 0.2
 """How often a growing log is looked at."""
@@ -14,8 +14,8 @@ BLOCK_BYTES = 1 << 20
 class LogLines:
     """Reads a log from its first line on; bytes that are no UTF-8 are shown as the replacement character."""
 
-    def __init__(self, job: JobFolder) -> None:
-        self._path = job.log
+    def __init__(self, of: JobFolder | EndpointFolder) -> None:
+        self._path = of.log
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._position, self._rest = 0, ""
 

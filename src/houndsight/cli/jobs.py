@@ -14,6 +14,7 @@ from houndsight.cli.output import document, duration, note, percent, say, table
 from houndsight.verbs import job as verbs
 from houndsight.verbs import report as reporting
 from houndsight.verbs.job import Job
+from houndsight.workspace import Workspace
 
 Name = Annotated[str, Parameter(help="Name of the job.")]
 
@@ -45,14 +46,17 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def logs(
-    job: Name,
+    job: Annotated[str, Parameter(help="Name of the job or the endpoint.")],
     /,
     *,
-    follow: Annotated[bool, Parameter(name=("--follow", "-f"), help="Go on until the job has ended.")] = False,
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"), help="Go on until it has ended.")] = False,
     workspace: Place = None,
     json: Json = False,
 ) -> None:
-    """Show what a job printed."""
+    """Show what a job or an endpoint printed."""
+    if job in Workspace.find(workspace).endpoint_names():
+        _endpoint_logs(job, follow, workspace, json)
+        return
     found = verbs.open_job(job, workspace=workspace)
     if json:
         if follow:
@@ -62,6 +66,24 @@ def logs(
         show(found, sys.stdout)
     else:
         sys.stdout.write(found.logs())
+
+
+def _endpoint_logs(name: str, follow: bool, workspace: Place, json: bool) -> None:
+    from houndsight.verbs import endpoints  # takes asyncio along, which no other of these commands needs
+
+    found = endpoints.open_endpoint(name, workspace=workspace)
+    stream = sys.stderr if json else sys.stdout
+    lines = found.follow() if follow else iter(found.logs().splitlines())
+    if json and not follow:
+        document({"endpoint": name, "state": found.state, "lines": list(lines)})
+        return
+    kept = []
+    for line in lines:
+        kept.append(line)
+        stream.write(line + "\n")
+        stream.flush()
+    if json:
+        document({"endpoint": name, "lines": kept})
 
 
 def stop(

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from houndsight.backends import process
+from houndsight.backends.logs import LOOK_SECONDS, LogLines
 from houndsight.errors import HoundsightError, ImageError, JobError, RequestError, SpecError
 from houndsight.folders import EndpointFolder
 from houndsight.serving import control
@@ -102,6 +103,18 @@ class Deployment:
     def logs(self) -> str:
         """What supervisor and instances printed so far."""
         return self.files.log.read_text(encoding="utf-8", errors="replace") if self.files.log.is_file() else ""
+
+    def follow(self) -> Iterator[str]:
+        """The lines of its log from the first on, and new ones as they come, until its supervisor has ended."""
+        lines, ended = LogLines(self.files), False
+        yield from lines.fresh()
+        while not ended:
+            status = self.status
+            ended = not process.alive(status.pid, status.pid_started)
+            if not ended and status.pid is not None:
+                process.await_end(status.pid, LOOK_SECONDS)
+            yield from lines.fresh()
+        yield from lines.rest()
 
     def update(
         self,

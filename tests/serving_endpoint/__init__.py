@@ -1,0 +1,1 @@
+"""Endpoints: supervised instances, changes under load, faults."""
