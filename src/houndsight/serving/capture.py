@@ -15,9 +15,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from houndsight.serving.app import Captured
 
 log = logging.getLogger("houndsight")
 
@@ -39,26 +40,14 @@ _ENDINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Captured:
-    """One request and what was answered."""
-
-    content_type: str
-    body: bytes
-    status: int
-    answer: bytes
-    answer_type: str
-    seconds: float
-
-
 class Capture:
     """Samples requests into `folder`; `most` is the room in bytes that all instances together may take there."""
 
-    def __init__(self, folder: Path, *, share: float, most: int, variant: str, slot: int) -> None:
+    def __init__(self, folder: Path, *, share: float, most: int, slot: int) -> None:
         self.left_out = 0
         """Requests that were chosen and could not be kept."""
         self._folder, self._share, self._most = folder, share, most
-        self._variant, self._slot = variant, slot
+        self._slot = slot
         self._waiting: queue.SimpleQueue[Captured | None] = queue.SimpleQueue()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -67,12 +56,10 @@ class Capture:
         self._thread = threading.Thread(target=self._write, name="capture", daemon=True)
         self._thread.start()
 
-    def wanted(self) -> bool:
-        """Whether the request that has just come is one of the sample."""
-        return random.random() < self._share
-
-    def keep(self, request: Captured) -> None:
-        """Take a request over; returns at once."""
+    def __call__(self, request: Captured) -> None:
+        """Keep a request if it is one of the sample; returns at once."""
+        if random.random() >= self._share:
+            return
         size = len(request.body) + len(request.answer)
         with self._lock:
             if self._bytes + size > QUEUE_BYTES:
@@ -119,7 +106,8 @@ class Capture:
         line = {
             "id": Path(name).stem,
             "time": round(now, 3),
-            "variant": self._variant,
+            "variant": request.variant,
+            "inference_id": request.inference_id,
             "content_type": request.content_type,
             "file": f"{hour}/{name}",
             "status": request.status,

@@ -25,9 +25,9 @@ async def all_answer(folder: EndpointFolder, settings: InstanceSettings, slots: 
     picture = await asyncio.to_thread(_picture)
     for slot in slots:
         peer = f"{folder.sockets.name}/{slot}.sock"
-        await _ask(peer, slot, b"GET /ping", headers, b"")
+        await _ask(peer, slot, b"GET /ping HTTP/1.1", headers, b"")
         if settings.handlers is None:
-            await _ask(peer, slot, b"POST /invocations", headers, picture)
+            await _ask(peer, slot, b"POST /invocations HTTP/1.1", headers, picture)
 
 
 async def _ask(peer: str, slot: int, head: bytes, headers: routes.Headers, body: bytes) -> None:

@@ -102,6 +102,9 @@ class EndpointSpec(Frozen):
             key_file=folder.key if folder.key.is_file() else None,
             metrics=folder.metrics,
             limits=self.limits,
+            capture=folder.capture if self.capture else None,
+            capture_share=self.capture,
+            capture_bytes=self.capture_bytes,
         )
 
 

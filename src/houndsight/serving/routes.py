@@ -9,9 +9,11 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from houndsight.serving.requests import RequestRefusedError
 
 IDLE_SECONDS = 2.0
 """Idle connections to another instance are dropped after this, well before that instance would close them."""
@@ -22,7 +24,7 @@ _HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Unreachable(Exception):  # noqa: N818  # it says what is so, and never leaves this folder
@@ -44,8 +46,9 @@ class Answer:
 
 @dataclass
 class Route:
-    """One variant as the instances see it."""
+    """One model of a variant as the instances see it; an update has two of the same variant."""
 
+    variant: str
     weight: float
     peers: tuple[str, ...]
     """Unix sockets of its ready instances."""
@@ -62,46 +65,87 @@ class _Idle:
 
 @dataclass
 class Routes:
-    """The present table of variants; `apply` replaces it, requests under way end by the old one."""
+    """The present table of models; an order replaces it, requests under way end by the old one.
 
+    `order` takes what the supervisor says, `forward` is what `app.build_app` asks before it answers.
+    """
+
+    me: str = ""
+    """The model that this instance serves."""
     table: dict[str, Route] = field(default_factory=dict)
+    """Empty where there is but one: nothing is passed on then."""
+    variants: tuple[str, ...] = ()
+    """Names of all variants, also where there is but one."""
+    missed: int = 0
+    """Requests that were answered here because nobody of their model could be reached."""
     _idle: dict[str, deque[_Idle]] = field(default_factory=dict)
 
-    def apply(self, variants: dict[str, dict[str, Any]]) -> None:
-        """Take over `{variant: {"weight", "peers"}}` from the supervisor."""
-        total = sum(each["weight"] for each in variants.values())
-        # Instances begin at different places, or the first requests of each would all go to the heaviest variant.
-        self.table = {
-            name: Route(each["weight"], tuple(each["peers"]), credit=random.uniform(0, total))
-            for name, each in variants.items()
-        }
+    def order(self, order: dict[str, Any]) -> None:
+        """Take over `{"do": "routes", "me", "variants", "table": {model: {"variant", "weight", "peers"}}}`."""
+        if order.get("do") != "routes":
+            return
+        self.me, self.variants = order["me"], tuple(order["variants"])
+        total = sum(each["weight"] for each in order["table"].values())
+        before = {name: (route.variant, route.weight, route.peers) for name, route in self.table.items()}
+        after = {name: (each["variant"], each["weight"], tuple(each["peers"])) for name, each in order["table"].items()}
+        if before == after:
+            return
+        # Instances begin at different places, or the first requests of each would all go to the heaviest model.
+        self.table = {name: Route(*each, credit=random.uniform(0, total)) for name, each in after.items()}
         known = {peer for route in self.table.values() for peer in route.peers}
         for peer in [peer for peer in self._idle if peer not in known]:
             for each in self._idle.pop(peer):
                 each.writer.close()
 
-    def choose(self) -> str | None:
-        """The variant whose turn it is (smooth weighted round robin: exact shares); None where none has weight."""
-        best, total = None, 0.0
-        for name, route in self.table.items():
-            if route.weight <= 0:
-                continue
-            total += route.weight
+    async def forward(self, target: str | None, line: bytes, headers: Headers, body: bytes) -> "Answer | None":
+        """Another instance's answer, or None where this one is to answer; `target` is the variant the caller named.
+
+        Raises `RequestRefusedError`: 400 for a variant that is not there, 503 where it was to be that one and nobody
+        of it can be reached, or it gave no answer.
+        """
+        if target is not None and target not in self.variants:
+            known = ", ".join(self.variants)
+            raise RequestRefusedError(400, f"There is no variant '{target[:80]}'.", f"There are: {known}.")
+        if not self.table:
+            return None
+        chosen = self.choose(target)
+        if chosen == self.me:
+            return None
+        try:
+            return await self.ask(chosen, line, headers, body)
+        except Unreachable:
+            if target is None or self.table[self.me].variant == target:
+                self.missed += 1
+                return None
+            raise RequestRefusedError(503, f"No instance of the variant '{target}' can be reached now.") from None
+        except Broken as error:
+            raise RequestRefusedError(503, f"The instance that was to answer went away: {error}.") from error
+
+    def choose(self, variant: str | None = None) -> str:
+        """The model whose turn it is, of that variant or of all (smooth weighted round robin: exact shares).
+
+        A variant without weight is still there for those who name it.
+        """
+        among = {name: route for name, route in self.table.items() if variant in (None, route.variant)}
+        weighted = {name: route for name, route in among.items() if route.weight > 0}
+        return self._turn(weighted) if weighted else next(iter(among), self.me)
+
+    @staticmethod
+    def _turn(routes: dict[str, Route]) -> str:
+        for route in routes.values():
             route.credit += route.weight
-            if best is None or route.credit > self.table[best].credit:
-                best = name
-        if best is not None:
-            self.table[best].credit -= total
+        best = max(routes, key=lambda name: routes[name].credit)
+        routes[best].credit -= sum(route.weight for route in routes.values())
         return best
 
-    async def ask(self, variant: str, head: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Answer:
-        """Pass a request on to an instance of `variant`; `head` is its method and target, as in `POST /invocations`.
+    async def ask(self, model: str, line: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """Pass a request on to an instance of `model`; `line` is its request line.
 
         Raises `Unreachable` where nobody took it, and `Broken` where somebody did and gave no answer: that is never
         tried again, because a request that kills one instance would kill the next.
         """
-        route = self.table[variant]
-        message = _message(head, headers, body)
+        route = self.table[model]
+        message = _message(line, headers, body)
         for _ in range(len(route.peers)):
             route.turn = (route.turn + 1) % len(route.peers)
             peer = route.peers[route.turn]
@@ -115,7 +159,7 @@ class Routes:
             else:
                 writer.close()
             return answer
-        raise Unreachable(variant)
+        raise Unreachable(model)
 
     async def _connection(self, peer: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         idle = self._idle.get(peer, deque())
@@ -127,20 +171,20 @@ class Routes:
         return await asyncio.open_unix_connection(peer, limit=_HEAD_BYTES)
 
 
-async def request(peer: str, head: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> Answer:
+async def request(peer: str, line: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> Answer:
     """One request over a unix socket, on a connection of its own; raises `Unreachable` or `Broken`."""
     try:
         reader, writer = await asyncio.open_unix_connection(peer, limit=_HEAD_BYTES)
     except OSError as error:
         raise Unreachable(f"{error.strerror}") from error
-    answer, _ = await _exchange(reader, writer, _message(head, headers, body))
+    answer, _ = await _exchange(reader, writer, _message(line, headers, body))
     writer.close()
     return answer
 
 
-def _message(head: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+def _message(line: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
     lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0] not in _HOP and pair[0] != b"content-length"]
-    return b"%b HTTP/1.1\r\n%bcontent-length: %d\r\n\r\n%b" % (head, b"".join(lines), len(body), body)
+    return b"%b\r\n%bcontent-length: %d\r\n\r\n%b" % (line, b"".join(lines), len(body), body)
 
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> tuple[Answer, bool]:
@@ -162,7 +206,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
     first, *lines = head[:-4].split(b"\r\n")
     status = int(first.split(b" ", 2)[1])
     headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
-    found = dict(headers)
+    found: dict[bytes, bytes] = dict(headers)
     again = found.get(b"connection", b"").lower() != b"close"
     if found.get(b"transfer-encoding", b"").lower() == b"chunked":
         body = await _chunks(reader)

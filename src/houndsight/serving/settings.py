@@ -58,3 +58,9 @@ class InstanceSettings(Frozen):
     """Folder in which the instances of an endpoint share their counters."""
     limits: Limits = Field(default_factory=Limits)
     """What it takes from its callers."""
+    capture: Path | None = None
+    """Folder in which a share of the requests is kept with its answers."""
+    capture_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the requests that is kept."""
+    capture_bytes: int = Field(default=2**30, ge=2**20)
+    """Most room that they take, those of all instances together; the oldest go first."""

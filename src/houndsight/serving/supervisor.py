@@ -192,7 +192,8 @@ class Supervisor:
             }
             for each in self.groups
         }
-        return {"do": "routes", "me": group.key, "table": table if len(table) > 1 else {}}
+        names = sorted({each.variant.name for each in self.groups} | {group.variant.name})
+        return {"do": "routes", "me": group.key, "variants": names, "table": table if len(table) > 1 else {}}
 
     @property
     def state(self) -> EndpointState:
