@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from houndsight.verbs.report import report
     from houndsight.verbs.run import run
     from houndsight.verbs.train import resume, train
+    from houndsight.verbs.tune import open_tuning, resume_tuning, tune, tunings
+    from houndsight.verbs.tuning_job import TuningJob
     from houndsight.verbs.weights import add_weights, fetch_weights, list_weights
 
 __all__ = [
     "Deployment",
     "HoundsightError",
     "Job",
+    "TuningJob",
     "add_weights",
     "check",
     "delete_endpoint",
@@ -31,18 +34,23 @@ __all__ = [
     "list_weights",
     "open_endpoint",
     "open_job",
+    "open_tuning",
     "predict",
     "report",
     "resume",
+    "resume_tuning",
     "run",
     "stop",
     "train",
+    "tune",
+    "tunings",
 ]
 
 _HOMES = {
     "Deployment": "verbs.endpoints",
     "HoundsightError": "errors",
     "Job": "verbs.job",
+    "TuningJob": "verbs.tuning_job",
     "add_weights": "verbs.weights",
     "check": "verbs.check",
     "delete_endpoint": "verbs.endpoints",
@@ -55,12 +63,16 @@ _HOMES = {
     "list_weights": "verbs.weights",
     "open_endpoint": "verbs.endpoints",
     "open_job": "verbs.job",
+    "open_tuning": "verbs.tune",
     "predict": "verbs.predict",
     "report": "verbs.report",
     "resume": "verbs.train",
+    "resume_tuning": "verbs.tune",
     "run": "verbs.run",
     "stop": "verbs.job",
     "train": "verbs.train",
+    "tune": "verbs.tune",
+    "tunings": "verbs.tune",
 }
 
 

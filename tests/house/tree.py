@@ -31,6 +31,8 @@ LEVELS = {
     "live": 5,
     "aws": 5,
     "worker": 6,
+    "controller": 6,
+    "warm": 6.5,
     "verbs": 7,
     "cli": 8,
     "__init__": 9,

@@ -6,6 +6,7 @@ COMMANDS = {
     "demo": ("demo:demo", "The whole way on real images, on this machine, in about a minute."),
     "check": ("check:check", "Read all images, train nothing, and say what is wrong with the data."),
     "train": ("train:train", "Train a classifier on a folder of images."),
+    "tune": ("tune:tune", "Search hyperparameters: many jobs, one honest result."),
     "run": ("run:run", "Run a SageMaker training script as a job, as it is."),
     "evaluate": ("models:evaluate", "Measure a model on labelled images; with two models, compare them."),
     "predict": ("models:predict", "Name what is on some images."),

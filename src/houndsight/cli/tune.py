@@ -1,0 +1,137 @@
+"""`houndsight tune`: from flags to a search, followed until it ends."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from houndsight.cli.flags import Json, Place
+from houndsight.cli.output import document, failed, note, say
+from houndsight.cli.run import Pairs, _channels, _pairs, _value
+from houndsight.cli.settings import Settings, as_settings
+from houndsight.cli.trials import follow, summary
+from houndsight.errors import RequestError, SpecError
+from houndsight.verbs import tune as verbs
+from houndsight.verbs.tuning_job import TuningJob
+from houndsight.workspace import remove_tree
+
+Word = str | None
+
+
+def tune(
+    what: Annotated[Word, Parameter(help="Folder of images as for `houndsight train`, or a training script.")] = None,
+    /,
+    *,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+    param: Annotated[
+        Pairs,
+        Parameter(
+            metavar="NAME=RANGE",
+            help="What is searched: lr=log:1e-4..1e-1, epochs=int:5..15, batch_size=32,64, "
+            "'momentum=0.8..0.99 if optimizer=sgd'.",
+        ),
+    ] = None,
+    preset: Annotated[Word, Parameter(metavar="NAME", help="A space that is ready; --param adds to it.")] = None,
+    space: Annotated[Word, Parameter(metavar="FILE", help="The space as a JSON or TOML file.")] = None,
+    strategy: Annotated[Word, Parameter(help="bayesian, random, grid, hyperband or asha.")] = None,
+    objective: Annotated[
+        Word, Parameter(help="What is compared: valid:accuracy, valid:loss, ...; of a script NAME=REGEX or a --metric.")
+    ] = None,
+    goal: Annotated[Word, Parameter(help="maximize or minimize; by default what the objective's name says.")] = None,
+    jobs: Annotated[Word, Parameter(metavar="N", help="Trials. [20]")] = None,
+    parallel: Annotated[Word, Parameter(metavar="N", help="Trials at the same time.")] = None,
+    minutes: Annotated[Word, Parameter(metavar="NUMBER", help="Longest search.")] = None,
+    budget: Annotated[Word, Parameter(metavar="EPOCHS", help="Most epochs of all trials together.")] = None,
+    pruning: Annotated[
+        Word, Parameter(help="none, or median: stop trials that are worse than half of the others.")
+    ] = None,
+    reseed: Annotated[
+        Word, Parameter(metavar="N", help="Leading trials that are trained with another seed too. [3]")
+    ] = None,
+    final: Annotated[
+        Word, Parameter(help="soup, best or none: the model that sees the test split once. [soup]")
+    ] = None,
+    start_from: Annotated[
+        Word, Parameter(name="--from", metavar="TUNING", help="Begin with what that tuning found.")
+    ] = None,
+    channel: Annotated[Pairs, Parameter(metavar="NAME=DIR", help="Of a script: data of a channel.")] = None,
+    hp: Annotated[
+        Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: hyperparameter that stays as it is.")
+    ] = None,
+    metric: Annotated[Pairs, Parameter(metavar="NAME=REGEX", help="Of a script: number to look for.")] = None,
+    env: Annotated[Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: environment variable.")] = None,
+    source_dir: Annotated[Word, Parameter(metavar="DIR", help="Of a script: folder of its code.")] = None,
+    name: Annotated[Word, Parameter(help="Name of the tuning; its jobs are NAME-000, NAME-001, ...")] = None,
+    resume: Annotated[Word, Parameter(metavar="TUNING", help="Go on with a tuning that was stopped or died.")] = None,
+    detach: Annotated[bool, Parameter(help="Return at once; the search goes on alone.")] = False,
+    cold: Annotated[bool, Parameter(help="Start every trial as a program of its own.")] = False,
+    workspace: Place = None,
+    json: Json = False,
+) -> int:
+    """Search hyperparameters: every trial is a job of its own.
+
+    The search runs in a process of its own: closing the terminal does not end it, Ctrl-C stops it cleanly, and
+    --resume goes on with it. Trials never see the test split.
+    """
+    if resume is not None:
+        found = verbs.resume_tuning(resume, workspace=workspace, wait=False)
+        return _finish(found, fresh=False, detach=detach, json=json)
+    if what is None:
+        raise SpecError(
+            "Nothing was given to tune.", "Type `houndsight tune FOLDER --preset head`, or --resume TUNING."
+        )
+    search = {"strategy": strategy, "goal": goal, "jobs": jobs, "parallel": parallel, "minutes": minutes}
+    search |= {"budget": budget, "pruning": pruning, "reseed": reseed, "final": final, "cold": cold or None}
+    job: dict[str, Any] = as_settings(settings)
+    if channel or hp or metric or env:
+        job |= {
+            "channels": _channels(channel),
+            "hyperparameters": {key: _value(text) for key, text in _pairs("hp", hp).items()},
+            "metrics": _pairs("metric", metric),
+            "environment": _pairs("env", env),
+        }
+    found = verbs.tune(
+        what,
+        _space(param, space),
+        preset=preset,
+        objective=objective,
+        start_from=start_from,
+        name=name,
+        workspace=workspace,
+        wait=False,
+        source_dir=source_dir,
+        **{key: value for key, value in search.items() if value is not None},
+        **job,
+    )
+    return _finish(found, fresh=True, detach=detach, json=json)
+
+
+def _space(param: Pairs, file: Word) -> Any:
+    """The flags, or the file with the flags over it."""
+    if file is None:
+        return param or {}
+    return {**verbs.read_file(file), **_pairs("param", param)}
+
+
+def _finish(found: TuningJob, *, fresh: bool, detach: bool, json: bool) -> int:
+    """Follow the search unless it is to run alone, then print what came of it; returns the exit code."""
+    note(f"{'Tuning' if fresh else 'Going on with tuning'} {found.name} in {found.folder}")
+    if detach:
+        if json:
+            document(found.document())
+        else:
+            say(f"{found.name} runs on its own. `houndsight jobs` shows how far it is.")
+        return 0
+    interrupted = follow(found)
+    error = found.error
+    if fresh and isinstance(error, RequestError):
+        remove_tree(found.folder)
+        raise error
+    if json:
+        document(found.document())
+    elif error is not None:
+        failed(error, as_json=False)
+    elif not interrupted:
+        summary(found)
+    if error is not None:
+        return error.exit_code
+    return 0 if found.state == "COMPLETED" else 1

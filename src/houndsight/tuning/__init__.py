@@ -1,0 +1,1 @@
+"""Searching hyperparameters: many jobs, one search, an honest result; from a space to the best trial."""

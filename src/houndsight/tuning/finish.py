@@ -1,0 +1,152 @@
+"""What comes after the search: the best again with other seeds, and one model that sees the test split once."""
+
+from typing import Any
+
+from houndsight.errors import JobError
+from houndsight.folders import TuningFolder
+from houndsight.spec import ClassifierSpec, JobSpec
+from houndsight.tuning import leaderboard, trials
+from houndsight.tuning.events import State, Trial
+from houndsight.tuning.spec import TuningSpec
+from houndsight.workspace import Workspace, write_json
+
+SOUP = 8
+"""Most models that a soup is tried with."""
+
+
+def best_trial(spec: TuningSpec, state: State) -> Trial | None:
+    """The completed trial of the search with the best objective; where it was trained again, with the best mean."""
+    completed = [each for each in state.searched if each.state == "COMPLETED" and each.value is not None]
+    if not completed:
+        return None
+    again = [each for each in completed if len(values_of(state, each)) > 1]
+    return max(again or completed, key=lambda each: (spec.sign() * mean(values_of(state, each)), -each.number))
+
+
+def values_of(state: State, trial: Trial) -> list[float]:
+    """The objective of the trial, and of those that repeated it with another seed."""
+    same = [each for each in state.trials if each is trial or (each.role == "reseed" and each.of == trial.number)]
+    return [each.value for each in same if each.state == "COMPLETED" and each.value is not None]
+
+
+def mean(values: list[float]) -> float:
+    """The mean."""
+    return sum(values) / len(values)
+
+
+def other_seed(spec: TuningSpec, trial: Trial) -> int | None:
+    """The seed of the repetition of a trial; a script has none that we know of."""
+    return None if spec.is_script else (int(spec.job.get("seed", 0)) + 1000 + trial.number) % 2**63
+
+
+def next_reseed(spec: TuningSpec, state: State, place: Workspace) -> Trial | None:
+    """The next of the leading trials that is to be trained with another seed, or None.
+
+    Those are the best and what chance does not tell apart from it. A head fitted in closed form has no seed.
+    """
+    if spec.reseed == 0:
+        return None
+    done = {each.of for each in state.trials if each.role == "reseed"}
+    tied = [each for each in leaderboard.rank(spec, state, place) if each.tied][: spec.reseed]
+    for row in tied:
+        if row.trial.number not in done and not _seedless(spec, row.trial):
+            return row.trial
+    return None
+
+
+def _seedless(spec: TuningSpec, trial: Trial) -> bool:
+    return not spec.is_script and trial.metrics.get("plan", {}).get("optimizer") == "lbfgs"
+
+
+def final_wanted(spec: TuningSpec) -> bool:
+    """Whether a final model is made: of a script the best job's own artifact is it."""
+    return spec.final != "none" and not spec.is_script
+
+
+def final_spec(spec: TuningSpec, state: State, place: Workspace) -> JobSpec:
+    """The job that averages what can be averaged with the best model, and measures the result on the test split."""
+    best = best_trial(spec, state)
+    assert best is not None, "a final model is made of a completed trial"
+    plan = ClassifierSpec.read(trials.job_of(place, best).plan)
+    chosen = [best, *(_companions(spec, state, place, best, plan) if spec.final == "soup" else [])]
+    paths = [str(trials.job_of(place, each).model) for each in chosen]
+    frozen = plan.freeze == "all"
+    same: dict[str, Any] = {
+        name: getattr(plan, name)
+        for name in (
+            "data",
+            "split_seed",
+            "backbone",
+            "weights",
+            "hidden",
+            "dropout",
+            "image_size",
+            "device",
+            "precision",
+        )
+        if getattr(plan, name) is not None
+    }
+    return ClassifierSpec.create(
+        **same, recipe="plain", freeze="all" if frozen else "none", monitor=trials.monitor(spec), soup=paths,
+        **{name: spec.job[name] for name in ("threads", "workers") if name in spec.job},
+    )  # fmt: skip
+
+
+def _companions(spec: TuningSpec, state: State, place: Workspace, best: Trial, plan: ClassifierSpec) -> list[Trial]:
+    """Other completed trials, best first, whose weights can be averaged with the best one's.
+
+    Linear heads on the same frozen backbone always can; fine-tuned networks where all began from the same probe.
+    """
+    if plan.hidden or not (plan.freeze == "all" or plan.head_start == "probe"):
+        return []
+    found = []
+    for trial in sorted(state.trials, key=lambda each: -spec.sign() * (each.value or 0.0)):
+        if trial is best or trial.state != "COMPLETED" or trial.value is None or trial.role == "final":
+            continue
+        other = ClassifierSpec.read(trials.job_of(place, trial).plan)
+        alike = all(
+            getattr(plan, name) == getattr(other, name) for name in ("backbone", "weights", "hidden", "image_size")
+        )
+        if alike and (plan.freeze == "all") == (other.freeze == "all") and (
+            plan.freeze == "all" or other.head_start == "probe"
+        ):  # fmt: skip
+            found.append(trial)
+    return found[: SOUP - 1]
+
+
+def write_best(spec: TuningSpec, state: State, folder: TuningFolder, place: Workspace) -> None:
+    """Write `best.json`: the best so far, and the final model when there is one."""
+    best = best_trial(spec, state)
+    if best is None:
+        return
+    final = next((each for each in state.trials if each.role == "final" and each.state == "COMPLETED"), None)
+    write_json(folder.best, best_document(spec, state, place, best, final))
+
+
+def best_document(spec: TuningSpec, state: State, place: Workspace, best: Trial, final: Trial | None) -> dict[str, Any]:
+    """What `best.json` holds."""
+    values = values_of(state, best)
+    document: dict[str, Any] = {
+        "job": best.job,
+        "trial": best.number,
+        "hyperparameters": best.hyperparameters,
+        "objective": spec.objective,
+        "goal": spec.goal,
+        "value": best.value,
+        "low": best.low,
+        "high": best.high,
+        "n": best.n,
+        "metrics": {split: each for split, each in best.metrics.items() if split != "plan"},
+        "mean_over_seeds": mean(values) if len(values) > 1 else None,
+        "values_over_seeds": values,
+        "final": None,
+    }
+    if final is not None:
+        job = trials.job_of(place, final)
+        document["final"] = {"job": final.job, "metrics": leaderboard.measured(job), "model": str(job.model_archive)}
+    return document
+
+
+def no_trial() -> JobError:
+    """The error of a search that has nothing to show yet."""
+    return JobError("No trial of this tuning was completed yet.", "Wait for it, or look at `houndsight jobs`.")

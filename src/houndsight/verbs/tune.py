@@ -1,0 +1,208 @@
+"""Tune: from a job and a space to a running search; `open_tuning` looks at one that is there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from houndsight.backends.local import LocalBackend
+from houndsight.contract.source import copy_source
+from houndsight.data import folder, sources
+from houndsight.errors import RequestError, SpecError, WorkspaceError
+from houndsight.folders import TuningFolder
+from houndsight.spec import FINAL_STATES, ClassifierSpec, ScriptSpec
+from houndsight.tuning import checks, trials
+from houndsight.tuning.controlled import Controlled
+from houndsight.tuning.objective import full_name, usual_goal
+from houndsight.tuning.presets import PRESETS, SETTINGS
+from houndsight.tuning.spec import TuningSpec
+from houndsight.tuning.written import Given, raise_all, read_file, read_space
+from houndsight.verbs.job import backend_named
+from houndsight.verbs.run import script_spec
+from houndsight.verbs.train import _with_absolute_paths
+from houndsight.verbs.tuning_job import COMMAND, TuningJob
+from houndsight.workspace import Progress, Workspace, asked, new_name, remove_tree, write_json
+
+SEARCH = frozenset(set(TuningSpec.model_fields) - {"kind", "job", "space", "source", "earlier", "pattern", "backend"})
+"""Settings of the search itself; all others are the job's."""
+
+
+def tune(
+    what: str | Path,
+    space: Given | str | Path | None = None,
+    *,
+    preset: str | None = None,
+    objective: str | None = None,
+    start_from: str | None = None,
+    name: str | None = None,
+    workspace: str | Path | None = None,
+    backend: Literal["local", "inline"] = "local",
+    wait: bool = True,
+    progress: Progress | None = None,
+    channels: Mapping[str, str | Path] | str | Path | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, str] | None = None,
+    source_dir: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> TuningJob:
+    """Search hyperparameters of a classifier on a folder of images, or of a training script, and return the tuning.
+
+    `space` is a dictionary, `name=range` strings, or a JSON or TOML file. `settings` are those of the search
+    (`TuningSpec`: strategy, jobs, parallel, minutes, ...) and those of every trial (`ClassifierSpec`). `objective` of a
+    script is `name=regex`. All problems are raised at once before anything is made. With `wait` a failed search raises
+    its error.
+    """
+    place = Workspace.find(workspace)
+    search = {key: settings.pop(key) for key in list(settings) if key in SEARCH and key != "seed"}
+    if "seed" in settings:
+        search["seed"] = settings["seed"]
+    script = _is_script(what, source_dir)
+    given, settings = _space(space, preset, settings)
+    pattern = None
+    if script:
+        objective, pattern = _script_objective(objective, metrics or {})
+        job: ClassifierSpec | ScriptSpec = script_spec(
+            what,
+            source_dir=source_dir,
+            channels=channels,
+            hyperparameters=hyperparameters,
+            metrics={**(metrics or {}), **({objective: pattern} if pattern else {})},
+            environment=environment,
+            **settings,
+        )
+    else:
+        job = _with_absolute_paths(ClassifierSpec.create(data=str(what), **settings))
+    spec = _spec(
+        job, given, full_name(objective or "accuracy") if not script else objective or "", pattern, search, backend
+    )
+    index = None
+    if isinstance(job, ClassifierSpec):
+        index = folder.scan(sources.local(job.data, place.cache, progress), split_seed=job.split_seed)
+    name = name or new_name([*place.names(), *place.tuning_names(), *place.endpoint_names()])
+    trials.refuse_taken(place, name, spec.jobs)
+    if start_from is not None:
+        from houndsight.verbs.tuning_job import earlier
+
+        spec = earlier(spec, place, start_from, index)
+    files = place.create_tuning(spec, name)
+    try:
+        if index is not None:
+            write_json(files.index, index)
+        if isinstance(job, ScriptSpec):
+            copy_source(job, Controlled(files.path))
+            kept = job.model_copy(update={"source_dir": str(files.code), "alone": False})
+            write_json(files.spec, spec.model_copy(update={"job": asked(kept)}))
+        found = _submit(files, backend)
+    except BaseException:
+        remove_tree(files.path)
+        raise
+    return _waited(found) if wait else found
+
+
+def resume_tuning(tuning: str, *, workspace: str | Path | None = None, wait: bool = True) -> TuningJob:
+    """Go on with a tuning that was stopped or died: completed trials stay, none runs again."""
+    found = open_tuning(tuning, workspace=workspace)
+    state = found.state
+    if state == "COMPLETED":
+        raise WorkspaceError(f"The tuning '{tuning}' is complete.", f"Type `houndsight report {tuning}` to see it.")
+    if state not in FINAL_STATES and found.status.pid is not None:
+        raise WorkspaceError(f"The tuning '{tuning}' is {state}.", f"Type `houndsight stop {tuning}` to stop it.")
+    found = _submit(found.files, TuningSpec.read(found.files.spec).backend)
+    return _waited(found) if wait else found
+
+
+def open_tuning(name: str, *, workspace: str | Path | None = None) -> TuningJob:
+    """The tuning of that name; raises `WorkspaceError` with the nearest names where there is none."""
+    place = Workspace.find(workspace)
+    return TuningJob(place.tuning(name), place)
+
+
+def tunings(*, workspace: str | Path | None = None) -> list[TuningJob]:
+    """All tunings of the workspace, oldest first."""
+    place = Workspace.find(workspace)
+    return [TuningJob(place.tuning(name), place) for name in place.tuning_names()]
+
+
+def _submit(files: TuningFolder, backend: str) -> TuningJob:
+    place = Workspace(files.path.parent.parent)
+    if backend == "inline":
+        from houndsight.backends.inline import InlineBackend
+        from houndsight.controller import run_tuning
+
+        inner = backend_named("inline")
+        InlineBackend(lambda job, stop: run_tuning(job, stop, inner)).submit(Controlled(files.path))
+    else:
+        LocalBackend(COMMAND).submit(Controlled(files.path))
+    return TuningJob(files, place)
+
+
+def _waited(found: TuningJob) -> TuningJob:
+    found.wait()
+    error = found.error
+    if error is not None:
+        raise error
+    return found
+
+
+def _is_script(what: str | Path, source_dir: str | Path | None) -> bool:
+    return source_dir is not None or (str(what).endswith(".py") and not Path(what).expanduser().is_dir())
+
+
+def _space(
+    space: Given | str | Path | None, preset: str | None, settings: dict[str, Any]
+) -> tuple[Given, dict[str, Any]]:
+    """The space as it was written, a preset's under what was given."""
+    if preset is not None and preset not in PRESETS:
+        raise SpecError(f"There is no preset '{preset}'.", f"There are {', '.join(PRESETS)}.")
+    given = read_file(space) if isinstance(space, str | Path) else space or {}
+    if preset is None:
+        return given, settings
+    own = dict(PRESETS[preset])
+    added = given if isinstance(given, Mapping) else dict(each.partition("=")[::2] for each in given)
+    return {**own, **added}, {**SETTINGS.get(preset, {}), **settings}
+
+
+def _script_objective(objective: str | None, metrics: Mapping[str, str]) -> tuple[str, str | None]:
+    if objective is None:
+        if len(metrics) == 1:
+            return next(iter(metrics)), None
+        raise SpecError(
+            "A script's objective has to be said.", "Type --objective 'NAME=REGEX', one group around the number."
+        )
+    if objective in metrics:
+        return objective, None
+    name, sign, pattern = objective.partition("=")
+    return (name, pattern) if sign else (objective, None)
+
+
+def _spec(
+    job: ClassifierSpec | ScriptSpec,
+    given: Given,
+    objective: str,
+    pattern: str | None,
+    search: dict[str, Any],
+    backend: str,
+) -> TuningSpec:
+    """The tuning as data; raises `SpecError` with every problem."""
+    found: list[str] = []
+    space = read_space(given)
+    if not space:
+        raise SpecError("There is nothing to search.", "Give --param, such as --param lr=log:1e-4..1e-1, or --preset.")
+    script = isinstance(job, ScriptSpec)
+    try:
+        spec = TuningSpec.create(
+            job=asked(job),
+            space=space if script else checks.fitting(space),
+            objective=objective,
+            pattern=pattern,
+            backend=backend,
+            **{"goal": usual_goal(objective), "default_first": not script, "parallel": 1, **search},
+        )
+    except RequestError as error:
+        raise_all([*found, error.message.partition("wrong: ")[2] or error.message])
+        raise
+    raise_all(checks.problems(spec))
+    return spec
+
+
+Strings = Sequence[str]
