@@ -70,6 +70,7 @@ def train_classifier(
             checking = pool.submit(check.check, index, workers=spec.workers, progress=watched, cache=cache)
             with records.span("build", step=0):
                 built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
+                soup.begin(built.network, spec)
             with records.span("check", step=0):
                 write_json(job.check, check.document(index, checking.result()))
         with records.span("decode", step=0):

@@ -25,6 +25,12 @@ log = logging.getLogger("houndsight")
 State = dict[str, torch.Tensor]
 
 
+def begin(network: Network, spec: ClassifierSpec) -> None:
+    """Give `network` the weights of the first artifact of a soup, before features are made with its backbone."""
+    if spec.soup:
+        _give(network, _weights(Path(spec.soup[0]), network), 1)
+
+
 def mix(network: Network, batches: Batches, spec: ClassifierSpec, *, stop: Callable[[], bool]) -> list[str]:
     """Give `network` the mean weights of those of `spec.soup` that make it better, and return their paths.
 
@@ -38,6 +44,9 @@ def mix(network: Network, batches: Batches, spec: ClassifierSpec, *, stop: Calla
         total, best, kept = {}, None, []
         for path in spec.soup:
             weights = _weights(Path(path), network)
+            if spec.freeze == "all" and not _same_backbone(network, weights):
+                log.info("%s has another backbone and is left out.", Path(path).parent.name)
+                continue
             trial = {name: total[name] + each for name, each in weights.items()} if kept else weights
             _give(network, trial, len(kept) + 1)
             verdict = validate(network, batches, nullcontext(), stop)
@@ -67,6 +76,12 @@ def _weights(path: Path, network: Network) -> State:
     if {name: each.shape for name, each in found.items()} != mine:
         raise ModelError(f"The model in {path} is another network than the others of the soup.", "Leave it out.")
     return {name: each.double() if each.is_floating_point() else each for name, each in found.items()}
+
+
+def _same_backbone(network: Network, weights: State) -> bool:
+    """Whether features of the network's backbone are those of the artifact's."""
+    return all(torch.equal(each.cpu().to(weights[f"backbone.{name}"].dtype), weights[f"backbone.{name}"])
+               for name, each in network.backbone.state_dict().items())  # fmt: skip
 
 
 def _give(network: Network, total: State, count: int) -> None:
