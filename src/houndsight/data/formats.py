@@ -76,10 +76,10 @@ def _what_else(data: bytes) -> str:
     return f"not a {_KNOWN} image"
 
 
-def check_size(width: int, height: int) -> None:
-    """Raise `ImageError` for more pixels than are ever decoded."""
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS // 10**6} million")
+def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
+    """Raise `ImageError` for more than `most` pixels, by default those that are ever decoded."""
+    if width * height > most:
+        raise ImageError(f"{width:,} x {height:,} pixels, more than the limit of {most // 10**6 or most / 10**6:g} million")
     if width < 1 or height < 1:
         raise ImageError(f"{width} x {height} pixels")
 
@@ -89,13 +89,13 @@ def one_large_at_a_time(width: int, height: int) -> AbstractContextManager[objec
     return _large if width * height > _LARGE_PIXELS else nullcontext()
 
 
-def with_pillow(data: bytes, kind: str) -> Pixels:
+def with_pillow(data: bytes, kind: str, most: int = MAX_PIXELS) -> Pixels:
     """(H, W, 3) uint8 RGB of the first picture in `data`, upright, on white; raises `ImageError`."""
     # The reader of the sniffed format is used directly: Image.open would try forty formats and warn on its own terms.
     noisy = kind in ("TIFF", "GIF") or (kind == "PNG" and b"acTL" in data[:4096])
     try:
         with _silence() if noisy else io.BytesIO(), _READERS[kind](io.BytesIO(data)) as image:
-            check_size(*image.size)
+            check_size(*image.size, most)
             with one_large_at_a_time(*image.size):
                 image.load()
                 pixels = _rgb(image)

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 from houndsight.data.formats import (
+    MAX_PIXELS,
     Pixels,
     check_size,
     jpeg_header,
@@ -32,18 +33,18 @@ _TRUNCATED = ("Premature end of JPEG file", "premature end of data segment")
 _DAMAGED = ("bad Huffman code", "Corrupt JPEG data: found marker", "Invalid SOS parameters")
 
 
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, most: int = MAX_PIXELS) -> Pixels:
     """(H, W, 3) uint8 RGB as people see it: EXIF orientation applied, transparency on white, CMYK and 16 bits mapped.
 
     JPEG, PNG, WebP, BMP, GIF and TIFF (the first picture of several), told apart by content. Raises `ImageError`
-    with the reason for anything that is not whole or larger than 178 million pixels.
+    with the reason for anything that is not whole or has more than `most` pixels by its header (178 million).
     """
     kind = sniff(data)
     if kind == "JPEG":
-        pixels = _simple_jpeg(data)
+        pixels = _simple_jpeg(data, most)
         if pixels is not None:
             return pixels
-    return with_pillow(data, kind)
+    return with_pillow(data, kind, most)
 
 
 def read(path: str | Path) -> bytes:
@@ -65,13 +66,13 @@ def _open_now(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _simple_jpeg(data: bytes) -> Pixels | None:
+def _simple_jpeg(data: bytes, most: int) -> Pixels | None:
     """The picture by libjpeg-turbo without Pillow's overhead; None where Pillow has to decide (CMYK, odd headers)."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):  # KeyError: a colour space that simplejpeg has no name for
         return None
-    check_size(width, height)
+    check_size(width, height, most)
     if colours in ("CMYK", "YCCK"):
         return None
     exif, progressive = jpeg_header(data)
