@@ -14,6 +14,7 @@ from houndsight.records.writer import RecordWriter
 from houndsight.training.checkpoint import State, load
 from houndsight.training.observe import Tally
 from houndsight.training.optim import build_optimizer
+from houndsight.training.watched import Watched
 from tests.training import toy
 from tests.training.toy import blobs, network, run, same, separable, spec, weights
 
@@ -208,14 +209,15 @@ def test_deferred_refusal_keeps_the_weights_of_before(tmp_path: Path, optimizer:
     state = State()
     kept: dict[str, torch.Tensor] = {}
     with RecordWriter(tmp_path) as records:
-        tally = Tally(state, records, net, moving, lower="", deferred=True)
+        watch = Watched(None, records)
+        tally = Tally(state, records, net, moving, watch=watch, lower="", deferred=True)
         for batch in separable().train(0):
             if state.step == 4:
                 batch.images[0, 0] = float("nan")
                 kept = weights(net)
             logits = net(batch.images)
             loss = nn.functional.cross_entropy(logits, batch.labels)
-            tally.note(0.01, batch.ids, loss, logits, batch.labels)
+            tally.note(0.01, batch, loss, logits, batch.labels)
             loss.backward()  # type: ignore[no-untyped-call]
             moving.step()
             moving.zero_grad()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from houndsight.data.loader import Batch
+from houndsight.data.loader import Batch, spread
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec, SplitName
 from houndsight.training.loop import Fitted, fit
@@ -35,6 +35,9 @@ class Tensors:
     def evaluate(self, split: SplitName) -> Iterator[Batch]:
         for ids in torch.split(torch.arange(len(self.splits[split][0])), self.batch_size):
             yield self._batch(split, ids)
+
+    def pick(self, split: SplitName, most: int) -> Batch:
+        return self._batch(split, torch.from_numpy(spread(len(self.splits[split][0]), most)))
 
     def _batch(self, split: SplitName, ids: Tensor) -> Batch:
         images, labels = self.splits[split]

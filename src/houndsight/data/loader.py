@@ -47,6 +47,10 @@ class Batches(Protocol):
         """Every image of the split once, in the order of its columns, without augmentation."""
         ...
 
+    def pick(self, split: SplitName, most: int) -> Batch:
+        """At most so many images of the split, evenly spread over its columns, without augmentation."""
+        ...
+
 
 class ImageBatches:
     """Batches of images, made ahead by threads.
@@ -88,6 +92,10 @@ class ImageBatches:
         ids = np.arange(len(self._rows[split]))
         parts = [ids[at : at + self._batch_size] for at in range(0, len(ids), self._batch_size)]
         return self._ahead(parts, lambda part: self._batch(split, part, None))
+
+    def pick(self, split: SplitName, most: int) -> Batch:
+        """At most so many images of `split`, evenly spread over its columns: the centre of the square."""
+        return self._batch(split, spread(len(self._rows[split]), most), None)
 
     def view(self, epoch: int) -> Iterator[Batch]:
         """Every training image once, in the order of the split's columns, augmented as in `epoch`."""
@@ -136,6 +144,11 @@ class ImageBatches:
 def order(count: int, seed: int, epoch: int) -> Ids:
     """The numbers below `count` in the random order of that epoch."""
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
+
+
+def spread(count: int, most: int) -> Ids:
+    """At most `most` of the numbers below `count`, evenly spread, always the same."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def steps(count: int, batch_size: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from houndsight.data.loader import Batch, order, steps
+from houndsight.data.loader import Batch, order, spread, steps
 from houndsight.spec import Index, SplitName
 
 EVALUATED = 4096  # rows a batch when nothing is trained
@@ -48,6 +48,10 @@ class FeatureBatches:
         size = max(1, min(EVALUATED, EVALUATED_BYTES // max(1, rows[:1].nbytes)))
         for at in range(0, count, size):
             yield _batch(rows, self._labels[split], np.arange(at, min(at + size, count)))
+
+    def pick(self, split: SplitName, most: int) -> Batch:
+        """The features of at most so many images, evenly spread over the split's columns."""
+        return _batch(self._features[split], self._labels[split], spread(len(self._labels[split]), most))
 
 
 def _batch(rows: NDArray[np.float32], labels: NDArray[np.int64], ids: NDArray[np.int64]) -> Batch:

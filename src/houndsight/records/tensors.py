@@ -7,7 +7,7 @@ float32. A step of 62 weights and 62 gradients with six statistics each takes 3.
 Names of tensors: `weight/<parameter>`, `gradient/<parameter>`, `update/<parameter>` (after minus before the step),
 `input/<module>` (what it was given, before it ran), `output/<module>`, `inputs` (what the network was given,
 normalised; `inputs/<channel>` each channel), `outputs` (what the whole network gave), `loss`. A module's further calls
-in a step are `<module>#2`, `#3`. Modes: `train`, `valid`, `predict`, `global`.
+in a step are `<module>#2`, `#3`. Modes: `train`, `valid`, `predict`, `global`, and `probe` (a fixed part of the training images in eval mode).
 """
 
 import json
@@ -37,7 +37,7 @@ STATISTICS: tuple[str, ...] = (
 `nonfinite` the share of NaN and infinite values; `dead` the share of units (channels) that are nowhere above zero;
 `saturated` the share of values where tanh or sigmoid is flat (its derivative under 1 %)."""
 
-MODES: tuple[str, ...] = ("train", "valid", "predict", "global")
+MODES: tuple[str, ...] = ("train", "valid", "predict", "global", "probe")
 
 FILE = "tensors.bin"
 _KIND = b"HSTENS01"

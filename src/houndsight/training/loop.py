@@ -22,6 +22,8 @@ from houndsight.training.device import choose_device, choose_precision, precisio
 from houndsight.training.evaluate import Stopped, outputs
 from houndsight.training.observe import Clock, Tally
 from houndsight.training.optim import build_loss, build_optimizer, learning_rate, peak, set_learning_rate
+from houndsight.training.watched import Watched
+from houndsight.watch.debugger import Debugger
 from houndsight.workspace import Progress
 
 log = logging.getLogger("houndsight")
@@ -55,6 +57,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
     stop: Callable[[], bool],
     progress: Progress,
     pause: int | None = None,
+    debugger: Debugger | None = None,
 ) -> Fitted:
     """Train what is not frozen in `network`; it ends on the chosen device with the weights of the best epoch.
 
@@ -70,7 +73,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
     total = total_steps(spec, batches.steps_per_epoch)
     device = choose_device(spec.device)
     dtype = choose_precision(spec.precision, device)
-    with settled(spec, device):
+    with settled(spec, device), Watched(debugger, records) as watch:
         clock = Clock(records)
         network.to(device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(network, spec)
@@ -79,7 +82,9 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
         average = Average(network, spec.ema)
         keeper = Keeper(checkpoints, spec.checkpoint_seconds, network, optimizer, device, plan, average)
         state = keeper.state
-        tally = Tally(state, records, network, optimizer, lower=lower_rate(spec, dtype), deferred=device.type == "cuda")
+        watch.attach(network, optimizer, batches, spec, plan, state.step)
+        deferred = device.type == "cuda"
+        tally = Tally(state, records, network, optimizer, watch=watch, lower=lower_rate(spec, dtype), deferred=deferred)
         clock.lap("fit")
         stopped = False
         if state.step == 0 and spec.head_start == "probe":
@@ -96,7 +101,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                     logits = network(images).float()
                 loss = loss_of(logits, labels)
                 lr = learning_rate(spec, state.step, total)
-                tally.note(lr, batch.ids, loss, logits, labels)  # a loss that is not finite goes no further
+                tally.note(lr, batch, loss, logits, labels)  # a loss that is not finite goes no further
                 clock.lap("forward")
                 loss.backward()  # type: ignore[no-untyped-call]
                 clock.lap("backward")
@@ -124,7 +129,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                 tally.settle()
                 clock.lap("fit")
                 with average.swapped():
-                    verdict = validate(network, batches, precision(device, dtype), stop)
+                    verdict = validate(network, batches, precision(device, dtype), stop, watch, state.step - 1)
                     clock.lap("evaluate")
                     stopped = verdict is None
                     if verdict is not None:
@@ -176,13 +181,20 @@ class Verdict:
 
 
 def validate(
-    network: nn.Module, batches: Batches, arithmetic: AbstractContextManager[object], stop: Callable[[], bool]
+    network: nn.Module,
+    batches: Batches,
+    arithmetic: AbstractContextManager[object],
+    stop: Callable[[], bool],
+    watch: Watched | None = None,
+    step: int = 0,
 ) -> Verdict | None:
-    """Loss and accuracy on the validation split; None where `stop` cut it short."""
+    """Loss and accuracy on the validation split; None where `stop` cut it short. `watch` sees more at that step."""
     try:
         logits, labels = outputs(network, batches, "valid", precision=arithmetic, stop=stop)
     except Stopped:
         return None
+    if watch is not None:
+        watch.validated(network, arithmetic, logits, labels, step)
     own = np.take_along_axis(metrics.log_softmax(logits), labels[:, None], axis=1)
     return Verdict(loss=-float(own.mean()), accuracy=float(metrics.hits(logits, labels).mean()))
 

@@ -6,10 +6,12 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
+from houndsight.data.loader import Batch
 from houndsight.errors import NonFiniteLossError
 from houndsight.records.writer import RecordWriter
 from houndsight.training.checkpoint import State
 from houndsight.training.optim import skip_steps_where
+from houndsight.training.watched import Watched
 
 SETTLE_STEPS = 64
 SETTLE_SECONDS = 1.0
@@ -69,10 +71,12 @@ class Tally:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
+        watch: Watched,
         lower: str,
         deferred: bool,
     ) -> None:
         """`lower` says what to type where the learning rate was too high; `deferred` is for GPUs."""
+        self._watch = watch
         self._state = state
         self._records = records
         self._network = network
@@ -87,12 +91,13 @@ class Tally:
         self._settled = time.monotonic()
         self._flag: Tensor | None = None
 
-    def note(self, lr: float, ids: Tensor, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def note(self, lr: float, batch: Batch, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Note one step before its weights move: loss (), logits (B, C) float32 and labels (B,) on the device.
 
         Raises `NonFiniteLossError` where the loss is NaN or infinite, see above.
         """
-        self._steps.append((self._state.step, lr, ids))
+        self._steps.append((self._state.step, lr, batch.ids))
+        self._watch.note(lr, batch)
         self._logits.append(logits.detach())
         self._labels.append(labels)
         if self._deferred:
@@ -121,20 +126,22 @@ class Tally:
         self._settled = time.monotonic()
         if not self._steps:
             return
-        state, scalar = self._state, self._records.scalar
+        state = self._state
         if self._deferred:
             self._losses = torch.stack(self._losses_there).tolist()
         for place, ((step, lr, ids), loss) in enumerate(zip(self._steps, self._losses, strict=True)):
-            scalar("loss", loss, step=step)
-            scalar("lr", lr, step=step)
+            self._records.scalars(step, {"loss": loss, "lr": lr})
             if not isfinite(loss):
-                raise refusal(step, lr, ids, loss, self._logits[place], self._network, self._lower)
+                error = refusal(step, lr, ids, loss, self._logits[place], self._network, self._lower)
+                self._watch.refused(step, loss, error)
+                raise error
             state.loss += loss * ids.shape[0]
         logits, labels = torch.cat(self._logits), torch.cat(self._labels)
         # On the CPU numpy finds the highest of 70 logits 20 times faster than torch, of 1000 8 times.
         guesses = torch.from_numpy(logits.numpy().argmax(axis=1)) if logits.is_cpu else logits.argmax(dim=1)
         state.right += int((guesses == labels).sum())
         state.seen += labels.shape[0]
+        self._watch.settled(self._steps[-1][0], [ids for _, _, ids in self._steps], logits, labels, guesses)
         for waiting in (self._steps, self._losses, self._losses_there, self._logits, self._labels):
             waiting.clear()
 

@@ -1,0 +1,158 @@
+"""The debugger inside the loop: what the loop knows better than hooks do goes to it from here; nothing where it is off.
+
+The loop knows which images a step holds, what the whole epoch made of each, and how validation confuses the classes.
+Beside each validation a fixed part of the training images is judged in the same way (mode `probe`): the gap between
+the two is what the network has learnt by heart, free of augmentation, dropout and running averages over an epoch.
+"""
+
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from houndsight import metrics
+from houndsight.data.loader import Batch, Batches, ImageBatches
+from houndsight.errors import NonFiniteLossError
+from houndsight.models.network import Network
+from houndsight.records.rules.moment import Samples
+from houndsight.records.writer import RecordWriter
+from houndsight.spec import ClassifierSpec, Finding
+from houndsight.training.optim import peak
+from houndsight.watch.debugger import Debugger
+from houndsight.watch.outlet import Saved, confused
+
+PROBE = 256
+"""Training images in the probe, at most."""
+
+Numbers = NDArray[np.float32]
+
+
+class Watched:
+    """A debugger that may be off, in the words of the loop."""
+
+    def __init__(self, debugger: Debugger | None, records: RecordWriter) -> None:
+        self._debugger, self._records = debugger, records
+        self._columns: list[Numbers] = []
+        self._collecting = True
+        self._cost = 0.0  # CPU seconds that one image's own loss takes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._records.listener = None
+        if self._debugger is not None:
+            self._debugger.detach()
+
+    def attach(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Batches,
+        spec: ClassifierSpec,
+        plan: dict[str, int],
+        step: int,
+    ) -> None:
+        """Watch the training from `step` on."""
+        self._batches = batches
+        if self._debugger is None:
+            return
+        facts: dict[str, Any] = {
+            "batch_size": spec.batch_size,
+            "steps_per_epoch": plan["steps_per_epoch"],
+            "total_steps": plan["total"],
+            "lr": peak(spec),
+            "loss": "cross_entropy",
+            "reduction": "mean",
+            "label_smoothing": spec.label_smoothing,
+            "class_weights": spec.class_weights,
+            "augment": spec.augment,
+            "freeze": spec.freeze,
+            "features": not isinstance(batches, ImageBatches),
+        }
+        if isinstance(batches, ImageBatches) and isinstance(network, Network):
+            self._debugger.activations.inputs_of = network.backbone  # behind the normalisation
+        self._debugger.outlet.late = True
+        self._records.listener = self._debugger.outlet.hear
+        self._debugger.attach([network], [optimizer], step=step, **facts)
+
+    def note(self, lr: float, batch: Batch) -> None:
+        """A step with these images is about to be done."""
+        if self._debugger is not None:
+            self._debugger.note(lr, batch.ids, {"images": batch.images, "labels": batch.labels, "ids": batch.ids})
+
+    def settled(self, step: int, ids: list[Tensor], logits: Tensor, labels: Tensor, guesses: Tensor) -> None:
+        """The losses of the steps up to `step` are known: logits (n, C), labels and guesses (n,)."""
+        debugger = self._debugger
+        if debugger is None or not self._collecting:
+            return
+        start = time.thread_time()
+        found = samples(torch.cat(ids), logits, labels, guesses)
+        self._columns.append(np.column_stack([found.ids, found.losses, found.predictions]).astype(np.float32))
+        last = len(ids[-1])
+        assert found.labels is not None
+        scalars = {
+            "plain_loss": float(found.losses[-last:].mean()),
+            "distinct_labels": float(len(set(found.labels[-last:].tolist()))),
+            "batch": float(last),
+        }
+        debugger.outlet.put(Saved(step, "train", scalars=scalars, samples=found))
+        debugger.governor.timed(start)
+        self._cost = (time.thread_time() - start) / len(found.ids)
+
+    def refused(self, step: int, loss: float, error: NonFiniteLossError) -> None:
+        """The loss of that step is not finite: write the flight recorder while the tensors are there."""
+        if self._debugger is not None:
+            why = Finding(
+                source="debugger", rule="nonfinite_loss", severity="error", step=step,
+                message=error.message, repair=error.repair,
+            )  # fmt: skip
+            self._debugger.dump([why], {step: loss})
+
+    def validated(
+        self,
+        network: nn.Module,
+        arithmetic: AbstractContextManager[object],
+        logits: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        step: int,
+    ) -> None:
+        """The validation gave these logits (n, C): note what is confused, and judge the probe; an epoch ends here."""
+        debugger = self._debugger
+        if debugger is None:
+            return
+        start = time.thread_time()
+        counts = confused(labels, logits.argmax(1), logits.shape[1])
+        columns, self._columns = self._columns, []
+        debugger.outlet.put(Saved(step, "valid", confusion=counts))
+        if columns:
+            debugger.outlet.put(Saved(step, "train", columns=np.concatenate(columns)))
+        loss, accuracy = self._probe(network, arithmetic, max(16, len(labels) // 10))
+        self._records.scalars(step, {"loss": loss, "accuracy": accuracy}, "probe")
+        # The probe is the training's own work, beside the tenth of a validation; the rest is the debugger's.
+        images = sum(len(each) for each in columns)
+        self._collecting = debugger.governor.affords(images * self._cost)
+        debugger.governor.timed(start)
+        debugger.pause()
+
+    def _probe(self, network: nn.Module, arithmetic: AbstractContextManager[object], most: int) -> tuple[float, float]:
+        """Loss and accuracy on the same training images each time, spread over all classes, as validation has them."""
+        device = next(network.parameters()).device
+        batch = self._batches.pick("train", PROBE if not isinstance(self._batches, ImageBatches) else min(PROBE, most))
+        with torch.inference_mode(), arithmetic:
+            logits = network(batch.images.to(device)).float().cpu().numpy()
+        labels = batch.labels.numpy()
+        own = np.take_along_axis(metrics.log_softmax(logits), labels[:, None], axis=1)
+        return -float(own.mean()), float(metrics.hits(logits, labels).mean())
+
+
+def samples(ids: Tensor, logits: Tensor, labels: Tensor, guesses: Tensor) -> Samples:
+    """What the network made of each image: its guess, and its plain cross-entropy in nats."""
+    logits = logits.detach()
+    own = torch.logsumexp(logits, dim=1) - logits.gather(1, labels[:, None])[:, 0]
+    return Samples(ids.cpu().numpy(), own.cpu().numpy(), guesses.cpu().numpy(), labels.cpu().numpy())
