@@ -3,15 +3,18 @@
 import logging
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from houndsight.errors import SpecError, did_you_mean
 from houndsight.folders import JobFolder
 from houndsight.records.rules.history import History
 from houndsight.records.rules.moment import Moment
-from houndsight.records.rules.rule import Rule
+from houndsight.records.rules.rule import SCALARS, Rule
 from houndsight.records.rules.settings import Asked, filled, parse, parse_action
+from houndsight.records.rules.similar_across_runs import Other, SimilarAcrossRuns
+from houndsight.records.rules.stalled_training import StalledTraining
 from houndsight.records.rules.table import BY_NAME, RULES
 from houndsight.records.tensors import STATISTICS
 from houndsight.spec import Finding
@@ -20,6 +23,7 @@ from houndsight.workspace import write_json
 log = logging.getLogger("houndsight")
 
 MOST = 5  # findings of one rule in one run; what comes after them says nothing new
+EVERY = 16  # losses that come alone, until the rules are asked
 COMMANDS, COMMAND_SECONDS = 10, 30.0  # commands in one run, and the least time between two of one rule
 _RANK = {"info": 0, "warning": 1, "error": 2}
 
@@ -59,12 +63,35 @@ class Engine:
         self._broken: dict[str, str] = {}
         self._pending: Moment | None = None
         self._folder, self._strict, self._closed = folder, strict, False
+        self._alone = 0
         self._commanded: dict[str, float] = {}
 
     @property
     def history(self) -> History:
         """What the rules remember."""
         return self._history
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Path of each training image by its position, for findings about single images."""
+        return self._history.files
+
+    @files.setter
+    def files(self, paths: Sequence[str]) -> None:
+        self._history.files = paths
+
+    def compare(self, settings: dict[str, Any], others: Sequence[Other]) -> None:
+        """Give the rules other runs to compare this one with, and what was asked for this one."""
+        for rule in self._rules:
+            if isinstance(rule, SimilarAcrossRuns):
+                rule.settings, rule.others = settings, tuple(others)
+
+    def tick(self, now: float) -> list[Finding]:
+        """Tell the time (seconds since the epoch) while no moment comes; returns what is newly found."""
+        silent = [rule for rule in self._rules if isinstance(rule, StalledTraining)]
+        return self._ask(
+            lambda rule: rule.tick(now, self._history) if isinstance(rule, StalledTraining) else (), silent
+        )
 
     def feed(self, moment: Moment) -> list[Finding]:
         """Take one moment, or a part of one; returns what is newly found, which may be about the moment before it."""
@@ -83,7 +110,12 @@ class Engine:
             return []
         start = time.thread_time()
         self._history.add(moment)
-        new = self._ask(lambda rule: list(rule.judge(self._history)))
+        parts = _parts(moment)
+        if parts == SCALARS and moment.mode == "train" and all(map(isfinite, moment.scalars.values())):
+            # A loss alone is remembered. Asking everyone after each step of a small head, 0.7 ms, would take longer.
+            self._alone += 1
+            parts = SCALARS if self._alone % EVERY == 0 else frozenset()
+        new = self._ask(lambda rule: rule.judge(self._history), [r for r in self._rules if r.hears & parts])
         self.seconds += time.thread_time() - start
         return new
 
@@ -91,8 +123,10 @@ class Engine:
         """Judge what is left, let every rule say its last word, and return `findings`."""
         if not self._closed:
             self.flush()
+            self._history.end_validation()
             self._closed = True
-            self._ask(lambda rule: list(rule.finish(self._history)))
+            self._ask(lambda rule: rule.judge(self._history), [rule for rule in self._rules if rule.hears & SCALARS])
+            self._ask(lambda rule: rule.finish(self._history), self._rules)
             self._write()
         return self.findings()
 
@@ -107,13 +141,13 @@ class Engine:
         """What stands in `findings.json`."""
         return {"findings": [each.model_dump(mode="json") for each in self.findings()], "actions": self.actions}
 
-    def _ask(self, question: Any) -> list[Finding]:
+    def _ask(self, question: Callable[[Rule], Iterable[Finding]], rules: Sequence[Rule]) -> list[Finding]:
         new: list[Finding] = []
-        for rule in self._rules:
+        for rule in rules:
             if rule.name in self._broken or len(self._found[rule.name]) >= MOST:
                 continue
             try:
-                said = question(rule)
+                said = list(question(rule))
             except Exception as error:
                 if self._strict:
                     raise
@@ -176,6 +210,16 @@ class Engine:
             "repair": finding.repair,
             "job": "" if self._folder is None else self._folder.name,
         }
+
+
+def _parts(moment: Moment) -> frozenset[str]:
+    there = {
+        "tensors": moment.values is not None,
+        "scalars": bool(moment.scalars),
+        "samples": moment.samples is not None,
+        "confusion": moment.confusion is not None,
+    }
+    return frozenset(part for part, given in there.items() if given)
 
 
 def check(rules: Sequence[str], on_finding: str) -> None:

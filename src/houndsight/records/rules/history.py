@@ -1,7 +1,7 @@
 """What the rules remember of a run: the last moments of every tensor, all scalars, the classes; fed by the engine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,38 @@ class Group:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What is known of the parameters of a group, as columns (n,)."""
+
+    trainable: NDArray[np.bool_]
+    """Whether it asks for a gradient; true where nothing is known."""
+    stepped: NDArray[np.bool_]
+    """Whether an optimizer has it; true where nothing is known."""
+    matrix: NDArray[np.bool_]
+    """Whether it is the weight of a linear layer or a convolution."""
+    head: NDArray[np.bool_]
+    """Whether it belongs to the head."""
+    size: Floats
+    """Number of values; NaN where its shape is not known."""
+    fan_in: Floats
+    """Values that enter one output of a weight; NaN elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How the network did on one validation, or in one epoch of training."""
+
+    step: int
+    """The newest training step before its end."""
+    loss: float
+    """Mean of the losses recorded in it; NaN where there were none."""
+    accuracy: float
+    """Share of its images that were recognised; NaN where it is not known."""
+    n: int
+    """How many images; 0 where it is not known."""
 
 
 class Series:
@@ -89,6 +121,14 @@ class History:
         """The moment that is judged."""
         self.confusion: dict[str, NDArray[np.int64]] = {}
         """Mode -> the newest confusion counts (C, C)."""
+        self.validations: list[Judged] = []
+        """Every validation that is over, in order."""
+        self.epochs: list[Judged] = []
+        """Every epoch of training whose hits were counted, in order."""
+        self.files: Sequence[str] = ()
+        """Path of each training image, where they are known."""
+        self._open: list[Moment] = []
+        self._step = 0
         self._columns = {name: place for place, name in enumerate(statistics)}
         self._rows: dict[str, int] = {}
         self._tables: dict[str, _Table] = {}
@@ -96,11 +136,21 @@ class History:
         self._known: tuple[tuple[str, ...], NDArray[np.int64]] = ((), np.empty(0, np.int64))
         self._groups: dict[str, Group] = {}
         self._pairs: dict[tuple[str, str], tuple[Group, Group]] = {}
+        self._flags: dict[int, Flags] = {}
+        self.modules = {each["name"]: each.get("type", "") for each in facts.get("modules", [])}
+        """Name -> type of every module that has none inside it, in the order in which the network holds them."""
         self._parameters = {each["name"]: each for each in facts.get("parameters", [])}
 
     def add(self, moment: Moment) -> None:
         """Take in one whole moment."""
         self.moment = moment
+        if moment.mode == "train":
+            self.end_validation()
+            self._step = moment.step
+            if moment.confusion is not None:
+                self.epochs.append(_judged(self._step, [moment], self.scalar("epoch_loss")[1][-1:]))
+        elif moment.mode == "valid":
+            self._open.append(moment)
         for name, value in moment.scalars.items():
             key = (name, moment.mode)
             if key not in self._series:
@@ -113,6 +163,15 @@ class History:
         if moment.confusion is not None:
             self.confusion[moment.mode] = moment.confusion
 
+    def end_validation(self) -> None:
+        """Count the validation that is going on as over: the training goes on, or the run ended."""
+        judged = _judged(self._step, self._open, np.empty(0))
+        if np.isfinite(judged.loss) or np.isfinite(judged.accuracy):
+            if not judged.n and self.facts.get("valid_samples"):
+                judged = replace(judged, n=int(self.facts["valid_samples"]))
+            self.validations.append(judged)
+        self._open.clear()
+
     def _rows_of(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         if names is not self._known[0] and names != self._known[0]:
             before = len(self._rows)
@@ -120,6 +179,7 @@ class History:
             if len(self._rows) > before:
                 self._groups.clear()
                 self._pairs.clear()
+                self._flags.clear()
             self._known = (names, rows)
         return self._known[1]
 
@@ -197,17 +257,40 @@ class History:
         known: dict[str, Any] = self._parameters.get(name, {})
         return known
 
-    def about(self, group: Group, key: str, default: Any) -> list[Any]:
-        """A fact of each parameter of a group."""
-        return [self._parameters.get(name, {}).get(key, default) for name in group.names]
-
-    def sizes(self, group: Group) -> Floats:
-        """(n,) number of values of each parameter of a group; NaN where its shape is not known."""
-        shapes = self.about(group, "shape", None)
-        return np.array([np.nan if shape is None else float(np.prod(shape)) for shape in shapes])
+    def flags(self, group: Group) -> Flags:
+        """What is known of the parameters of a group."""
+        found = self._flags.get(id(group))
+        if found is None:
+            every = [self.parameter(name) for name in group.names]
+            shapes = [each.get("shape") for each in every]
+            flat = [shape is not None and len(shape) < 2 for shape in shapes]
+            kinds = [each.get("kind", "weight") for each in every]
+            found = self._flags[id(group)] = Flags(
+                np.array([each.get("trainable", True) for each in every], bool),
+                np.array([each.get("in_optimizer", True) for each in every], bool),
+                np.array([kind == "weight" and not no for kind, no in zip(kinds, flat, strict=True)], bool),
+                np.array([each.get("part") == "head" for each in every], bool),
+                np.array([np.nan if shape is None else float(np.prod(shape)) for shape in shapes]),
+                np.array([np.nan if not shape or len(shape) < 2 else float(np.prod(shape[1:])) for shape in shapes]),
+            )
+        return found
 
     @property
     def classes(self) -> int | None:
         """Number of classes, where it is known."""
         found = self.facts.get("num_classes")
         return int(found) if found else None
+
+
+def _judged(step: int, moments: list[Moment], epoch_loss: Floats) -> Judged:
+    """What the moments of a validation, or the end of an epoch, say together."""
+    losses = [each.scalars["loss"] for each in moments if "loss" in each.scalars]
+    counts = [each.confusion for each in moments if each.confusion is not None]
+    told = [each.scalars["accuracy"] for each in moments if "accuracy" in each.scalars]
+    n, accuracy = 0, float(np.mean(told)) if told else float("nan")
+    if counts and counts[-1].sum():
+        n = int(counts[-1].sum())
+        accuracy = float(np.trace(counts[-1])) / n
+    if len(epoch_loss):
+        losses = [float(epoch_loss[-1])]
+    return Judged(step, float(np.mean(losses)) if losses else float("nan"), accuracy, n)

@@ -1,5 +1,6 @@
 """What a rule is: it looks at the history after every moment and says what it found; the engine asks all of them."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
@@ -28,6 +29,8 @@ class Rule(ABC):
     """What it cannot do without, in words that end the sentence `Not recorded: ...`."""
     sagemaker: ClassVar[Mapping[str, Any]] = {}
     """SageMaker's parameters of this rule with SageMaker's defaults."""
+    hears: ClassVar[frozenset[str]] = frozenset({"tensors"})
+    """After which parts of a moment it is asked: `tensors`, `scalars`, `samples`, `confusion`."""
     ours: ClassVar[Mapping[str, Any]] = {}
     """Further parameters with their defaults."""
 
@@ -58,6 +61,18 @@ class Rule(ABC):
         """What can only be said at the end."""
         return ()
 
+    def picked(self, prefix: str, names: tuple[str, ...]) -> NDArray[np.bool_]:
+        """(n,) which tensors SageMaker's `tensor_regex` and `collection_names` mean; all where neither is given."""
+        regex = "|".join(
+            [self.given["tensor_regex"]] * ("tensor_regex" in self.given)
+            + [
+                COLLECTIONS.get(each.strip(), re.escape(each.strip()))
+                for each in self.given.get("collection_names", "").split(",")
+                if each.strip()
+            ]
+        )
+        return np.array([not regex or re.search(regex, prefix + name) is not None for name in names], bool)
+
     def issue(
         self,
         message: str,
@@ -79,6 +94,20 @@ class Rule(ABC):
             repair=repair,
             evidence=plain(evidence or {}),
         )
+
+
+COLLECTIONS = {
+    "weights": "^weight/.*weight",
+    "biases": "^weight/.*bias",
+    "gradients": "^gradient/",
+    "losses": "^loss",
+    "all": "",
+    "default": "",
+}
+"""SageMaker's collections as patterns of our names."""
+
+SCALARS, SAMPLES, CONFUSION = frozenset({"scalars"}), frozenset({"samples"}), frozenset({"confusion"})
+"""For `Rule.hears`."""
 
 
 class Streak:

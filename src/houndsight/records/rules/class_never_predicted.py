@@ -1,0 +1,63 @@
+"""Classes that the network never names; a rule over the confusion counts of validations."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from houndsight.records.rules.class_imbalance import class_name
+from houndsight.records.rules.history import History
+from houndsight.records.rules.rule import CONFUSION, Rule, listed
+from houndsight.spec import Finding
+
+LEAST, GOOD, TWICE = 6, 0.5, 2
+
+
+class ClassNeverPredicted(Rule):
+    """The network is good, and yet there is a class that it never gives as the answer.
+
+    Mathematics: the class's column of the confusion counts is empty although at least 6 validation images are of it,
+    while more than half of all images are right, at 2 validations in a row or at the last. With 6 images a class that
+    is named at its proper rate is missed with a probability of e^-6 = 0.25 %. Source: Poisson's law.
+    Severity: warning. Repair: class weights, or more images.
+    """
+
+    name = "class_never_predicted"
+    needs = "predictions on validation images"
+    hears = CONFUSION
+
+    def __init__(self, given: dict[str, str] | None = None) -> None:
+        super().__init__(given)
+        self._held = np.empty(0, np.int64)
+        self._told: set[int] = set()
+
+    def judge(self, history: History) -> Iterator[Finding]:
+        """Look at the counts of a validation."""
+        counts = history.moment.confusion
+        if counts is None or history.moment.mode != "valid":
+            return
+        self.looked = True
+        if len(self._held) != len(counts):
+            self._held = np.zeros(len(counts), np.int64)
+        good = np.trace(counts) > GOOD * counts.sum()
+        silent = (counts.sum(axis=0) == 0) & (counts.sum(axis=1) >= LEAST) & good
+        self._held = np.where(silent, self._held + 1, 0)
+        yield from self._tell(history, self._held >= TWICE)
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """What the last validation showed stands."""
+        yield from self._tell(history, self._held >= 1)
+
+    def _tell(self, history: History, silent: np.ndarray) -> Iterator[Finding]:
+        new = [int(at) for at in np.flatnonzero(silent) if int(at) not in self._told]
+        counts = history.confusion.get("valid")
+        if not new or counts is None:
+            return
+        self._told |= set(new)
+        names = [class_name(history, at) for at in new]
+        yield self.issue(
+            f"{listed(names)} is never predicted: {counts[new[0]].sum()} validation images are of {names[0]}, and all "
+            "are taken for other classes.",
+            f"Weigh the classes: --class-weights balanced; or give more images of {names[0]}.",
+            step=history.moment.step,
+            evidence={"classes": names[:20], "images": counts[new].sum(axis=1)[:20]},
+        )

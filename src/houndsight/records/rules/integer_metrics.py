@@ -1,0 +1,70 @@
+"""Accuracies and losses that were divided as integers; a rule over the metrics that a loop reports."""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from houndsight.records.rules.history import History
+from houndsight.records.rules.rule import SCALARS, Rule
+from houndsight.spec import Finding
+
+VALUES, METRIC = 4, re.compile(r"acc|loss|f1|precision|recall|top", re.IGNORECASE)
+
+
+class IntegerMetrics(Rule):
+    """A reported accuracy or loss is a whole number every time: it was divided with // or by an integer tensor.
+
+    Mathematics: at least 4 values of a metric, all whole, not all the same unless 0, of a validation, or of training
+    by the epoch. A percentage of exactly 100 images is let through where the number of images is known.
+    Also: an accuracy above 1 that is no percentage, or above 100. Source: 15 of 80 public projects.
+    Severity: warning. Repair: the division to write.
+    """
+
+    name = "integer_metrics"
+    needs = "metrics that the loop reports"
+    hears = SCALARS
+
+    def __init__(self, given: dict[str, str] | None = None) -> None:
+        super().__init__(given)
+        self._told: set[tuple[str, str]] = set()
+
+    def judge(self, history: History) -> Iterator[Finding]:
+        """Look at the metrics of the newest moment."""
+        mode = history.moment.mode
+        for name, value in history.moment.scalars.items():
+            if METRIC.search(name) and (name, mode) not in self._told and float(value).is_integer():
+                yield from self._judge(history, name, mode)
+            elif re.search("acc", name, re.IGNORECASE) and (value > 100 or value < 0):
+                yield from self._beyond(history, name, mode, value)
+        self.looked = self.looked or any(METRIC.search(name) for name in history.moment.scalars)
+
+    def _beyond(self, history: History, name: str, mode: str, value: float) -> Iterator[Finding]:
+        if (name, mode) in self._told or not np.isfinite(value):
+            return
+        self._told.add((name, mode))
+        yield self.issue(
+            f"{name} ({mode}) is {value:.4g} at step {history.moment.step}; an accuracy lies between 0 and 1, or 0 and "
+            "100.",
+            "Divide the number of hits by the number of images: correct / len(loader.dataset).",
+            step=history.moment.step,
+            evidence={"metric": name, "mode": mode, "value": value},
+        )
+
+    def _judge(self, history: History, name: str, mode: str) -> Iterator[Finding]:
+        values = history.scalar(name, mode)[1]
+        whole = len(values) >= VALUES and bool((values == np.round(values)).all()) and np.isfinite(values).all()
+        if not whole or len(values) > 4096:
+            return
+        unit = bool(((values == 0) | (values == 1)).all())
+        images = history.validations[-1].n if history.validations else 0
+        if (unit and values.any()) or (0 < images <= 100 and 100 % images == 0):
+            return
+        self._told.add((name, mode))
+        shown = ", ".join(f"{value:g}" for value in values[-4:])
+        yield self.issue(
+            f"{name} ({mode}) is a whole number every time: {shown}.",
+            "Divide as floating-point numbers: running_corrects.item() / len(loader.dataset), with / and not //.",
+            step=history.moment.step,
+            evidence={"metric": name, "mode": mode, "values": values[-8:]},
+        )

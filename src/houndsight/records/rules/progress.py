@@ -1,0 +1,104 @@
+"""Whether the training loss goes down, said with an interval; several rules ask this before they speak."""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from houndsight.records.rules.history import History
+from houndsight.records.rules.numbers import blocks, difference
+
+LEARNT = 0.3  # of ln(C): a loss below it belongs to a network that knows its classes, and need not fall further
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The training loss of the first third of the steps so far against the last third."""
+
+    steps: int
+    """How many steps it rests on."""
+    first: float
+    """Mean loss of the first third."""
+    last: float
+    """Mean loss of the last third."""
+    low: float
+    """Lower end of the 95 % interval of (last - first) / |first|."""
+    high: float
+    """Upper end of it."""
+    learnt: bool
+    """Whether the loss is so low that it need not fall further."""
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss has certainly fallen."""
+        return self.high < 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it has certainly not fallen by 2 %, and is not low."""
+        return self.low > -0.02 and not self.learnt
+
+    @property
+    def rises(self) -> bool:
+        """Whether it has certainly risen by 5 %."""
+        return self.low > 0.05
+
+
+def losses(history: History) -> NDArray[np.float64]:
+    """The training losses so far, plain ones where they were recorded."""
+    plain = history.scalar("plain_loss")[1]
+    return plain if len(plain) else history.scalar("loss")[1]
+
+
+def progress(history: History, least: int = 12) -> Progress | None:
+    """How the training loss moved up to the judged step; None before `least` steps of it were recorded."""
+    series = losses(history)
+    return None if len(series) < least else judged(series, history.classes)
+
+
+def judged(series: NDArray[np.float64], classes: int | None) -> Progress:
+    """The first third of the losses (n,) against the last third, Welch's interval; long runs in 300 blocks."""
+    taken = blocks(series[np.isfinite(series)], 300)
+    third = max(1, len(taken) // 3)
+    first, last = taken[:third], taken[-third:]
+    if not len(taken):
+        return Progress(len(series), np.nan, np.nan, -np.inf, np.inf, learnt=False)
+    _, low, high = difference(first, last)
+    size = max(abs(float(first.mean())), 1e-12)
+    learnt = classes is not None and float(last.mean()) < LEARNT * log(max(classes, 2))
+    return Progress(len(series), float(first.mean()), float(last.mean()), low / size, high / size, learnt)
+
+
+def rate(history: History) -> float | None:
+    """The highest learning rate so far."""
+    rates = history.scalar("lr")[1]
+    if len(rates):
+        return float(rates.max())
+    given = history.facts.get("lr")
+    return float(given) if given else None
+
+
+def rounded(value: float) -> float:
+    """A learning rate as people write it: 1, 2 or 5 times a power of ten, the next one below."""
+    if value <= 0:
+        return value
+    power = 10.0 ** np.floor(np.log10(value) + 1e-9)
+    lead = value / power
+    return float(f"{(5 if lead >= 5 - 1e-9 else 2 if lead >= 2 - 1e-9 else 1) * power:.1g}")
+
+
+def lower_rate(history: History, factor: float) -> str:
+    """What to type for a learning rate that is `factor` times lower."""
+    now = rate(history)
+    if now is None:
+        return f"Lower the learning rate {factor:.0f} times."
+    return f"Lower --lr from {now:.3g} to {rounded(now / factor):.3g}."
+
+
+def raise_rate(history: History, factor: float) -> str:
+    """What to type for a learning rate that is `factor` times higher."""
+    now = rate(history)
+    if now is None:
+        return f"Raise the learning rate {factor:.0f} times."
+    return f"Raise --lr from {now:.3g} to {rounded(now * factor):.3g}."

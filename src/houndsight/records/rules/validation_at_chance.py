@@ -1,0 +1,73 @@
+"""A network that learns its training images and guesses on all others; a rule over validations."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from houndsight.records.rules.history import History
+from houndsight.records.rules.numbers import share
+from houndsight.records.rules.rule import Rule
+from houndsight.spec import Finding
+
+LEAST, SLACK, LEARNT, TWICE = 40, 0.1, 0.3, 2
+
+
+class ValidationAtChance(Rule):
+    """The network recognises training images, or has had time to, and on validation it does no better than guessing.
+
+    Mathematics: the upper end of Wilson's 95 % interval of the validation accuracy is below that of always naming the
+    largest class plus 10 points, while the lower end of the training accuracy is 30 points above it, at 2 validations
+    in a row or at the last. Then the labels of the two do not mean the same, or they do not belong to their images, or
+    eval mode is broken. Source: Zhang et al. 2017 (ICLR: networks learn random labels by heart).
+    Severity: error. Repair: where to look.
+    """
+
+    name = "validation_at_chance"
+    needs = "accuracies of training and validation"
+    hears = frozenset({"scalars", "confusion"})
+
+    def __init__(self, given: dict[str, str] | None = None) -> None:
+        super().__init__(given)
+        self._seen = 0
+        self._held = 0
+        self._told = False
+
+    def judge(self, history: History) -> Iterator[Finding]:
+        """Judge each validation once it is over."""
+        if len(history.validations) == self._seen or self._told:
+            return
+        self._seen = len(history.validations)
+        valid, classes = history.validations[-1], history.classes
+        trained = history.epochs[-1] if history.epochs else None
+        if classes is None or trained is None or min(valid.n, trained.n) < LEAST or not np.isfinite(valid.accuracy):
+            return
+        self.looked = True
+        counts = history.confusion.get("valid")
+        largest = float(counts.sum(axis=1).max() / max(counts.sum(), 1)) if counts is not None else 0.0
+        chance = max(1 / classes, largest)
+        _, (high,) = share([valid.accuracy * valid.n], [valid.n])
+        (low,), _ = share([trained.accuracy * trained.n], [trained.n])
+        held = high < chance + SLACK and low > chance + LEARNT
+        self._held = self._held + 1 if held else 0
+        if self._held >= TWICE:
+            yield from self._tell(history, chance)
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """The last validation ends with the run, and what it showed stands."""
+        yield from self.judge(history)
+        if self._held and not self._told:
+            yield from self._tell(history, 1 / (history.classes or 1))
+
+    def _tell(self, history: History, chance: float) -> Iterator[Finding]:
+        self._told = True
+        valid, trained = history.validations[-1], history.epochs[-1]
+        yield self.issue(
+            f"Training accuracy is {trained.accuracy:.1%}, validation accuracy {valid.accuracy:.1%} at step "
+            f"{valid.step}; guessing gives {chance:.1%}.",
+            "The labels do not mean the same in both, or do not belong to their images: compare "
+            "train_set.class_to_idx with valid_set.class_to_idx, look at ten images of each with their labels, and use "
+            "the same normalisation for both.",
+            severity="error",
+            step=valid.step,
+            evidence={"train": trained.accuracy, "valid": valid.accuracy, "chance": chance},
+        )
