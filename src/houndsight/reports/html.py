@@ -72,6 +72,24 @@ def render(page: Page, job: JobFolder) -> str:
     )
 
 
+def fill(template: str, drawn: dict[str, Chart], workspace: Workspace, **values: Any) -> str:
+    """Another template as a page of the same kind: self-contained, with the charts in `drawn`, forbidden any request."""
+    bundle, script = _bundle(workspace.cache / "report"), _text("page.js")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            charts=drawn,
+            chart_data=_script_json({each.id: {"spec": each.spec, "zoom": each.zoom} for each in drawn.values()}),
+            style=Markup(_text("style.css")),  # noqa: S704 - our own file
+            bundle=Markup(bundle),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            policy=_policy(bundle, script) if drawn else _policy(script),
+            **values,
+        )
+    )
+
+
 def _sections(page: Page, main: Result | None, drawn: dict[str, Chart]) -> list[tuple[str, str]]:
     """(id, title) of the sections that the page has, in its order."""
     there = {
