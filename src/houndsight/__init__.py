@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Deployment",
+    "Endpoint",
     "HoundsightError",
     "Job",
     "TuningJob",
@@ -48,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "Deployment": "verbs.endpoints",
+    "Endpoint": "serving.client",
     "HoundsightError": "errors",
     "Job": "verbs.job",
     "TuningJob": "verbs.tuning_job",

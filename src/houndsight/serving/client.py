@@ -1,0 +1,142 @@
+"""A client for an endpoint, of this package or of any other program: `Endpoint(url).predict(bytes)`; needs no library.
+
+It keeps its connection, and tries again only where the request cannot have been begun.
+"""
+
+import http.client
+import json
+import socket
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from houndsight.errors import JobError, RequestError, SpecError, from_document
+
+_TIMEOUT = 70.0
+_BOUNDARY = "houndsight-4b1f6d0c9a"
+_TRIES = 3
+
+
+class Endpoint:
+    """An endpoint by its address; several threads may use one, each has a connection of its own."""
+
+    def __init__(self, url: str, *, api_key: str | None = None, timeout: float = _TIMEOUT) -> None:
+        """`url` as `deploy` gave it, such as `http://127.0.0.1:8080`; `timeout` in seconds."""
+        place = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+        if place.scheme not in ("http", "https") or not place.hostname:
+            raise SpecError(f"'{url}' is not the address of an endpoint.", "Such as http://127.0.0.1:8080.")
+        self._place, self._timeout = place, timeout
+        self._path = place.path.rstrip("/")
+        self._headers = {"X-Api-Key": api_key} if api_key else {}
+        self._local = threading.local()
+
+    def predict(self, image: bytes | str | Path, *, variant: str | None = None) -> list[dict[str, Any]]:
+        """`[{"class", "probability"}, ...]`, most probable first, of one image: its bytes or a file.
+
+        Empty where the endpoint rejects it as too uncertain. Raises the endpoint's error as `HoundsightError`.
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        if variant is not None:
+            headers["X-Amzn-SageMaker-Target-Variant"] = variant
+        found: list[dict[str, Any]] = self._json("POST", "/invocations", _bytes(image), headers)["predictions"]
+        return found
+
+    def predict_many(self, images: Iterable[bytes | str | Path]) -> list[dict[str, Any]]:
+        """One request with several images: `{"predictions": [...]}` of each, or `{"predictions": [], "error": ...}`."""
+        body = bytearray()
+        count = 0
+        for count, image in enumerate(images, start=1):
+            head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="{count}"\r\n\r\n'
+            body += head.encode() + _bytes(image) + b"\r\n"
+        body += f"--{_BOUNDARY}--\r\n".encode()
+        headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+        answer = self._json("POST", "/invocations", bytes(body), headers)
+        return answer if isinstance(answer, list) else [answer]
+
+    def ready(self) -> bool:
+        """Whether it is there and warm."""
+        try:
+            return self._ask("GET", "/ping", b"", {})[0] == 200
+        except JobError:
+            return False
+
+    def load(self) -> dict[str, Any]:
+        """What is served, and what each instance is doing."""
+        found: dict[str, Any] = self._json("GET", "/load", b"", {})
+        return found
+
+    def close(self) -> None:
+        """Close this thread's connection; the next request opens another."""
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    def _json(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
+        status, text = self._ask(method, path, body, headers)
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if status == 200 and document is not None:
+            return document
+        error = document.get("error") if isinstance(document, dict) else None
+        if isinstance(error, dict) and error.get("message"):
+            known = from_document(error)
+            if type(known).__name__ == error.get("kind"):
+                raise known
+            kind = RequestError if status < 500 else JobError
+            raise kind(str(error["message"]), str(error.get("repair", "")))
+        raise JobError(f"{self._place.geturl()} answered {status}.", "Is it an endpoint of Houndsight?")
+
+    def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Status and body. A kept connection that the endpoint has closed meanwhile is opened anew."""
+        for attempt in range(_TRIES):
+            kept = getattr(self._local, "connection", None) is not None
+            try:
+                connection = self._connection()
+                connection.request(method, self._path + path, body or None, {**self._headers, **headers})
+                answer = connection.getresponse()
+                text = answer.read()
+                if answer.will_close:
+                    self.close()
+                if answer.status == 429 and attempt + 1 < _TRIES:
+                    time.sleep(min(5.0, float(answer.headers.get("Retry-After") or 1)))
+                    continue
+                return answer.status, text
+            except (ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest) as error:
+                # Nothing came back on a kept connection: closed while idle, so the request was never read.
+                self.close()
+                if not kept or isinstance(error, ConnectionRefusedError):
+                    raise self._unreachable(error) from error
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                raise self._unreachable(error) from error
+        raise self._unreachable(ConnectionError("the connection was closed again and again"))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            kind = http.client.HTTPSConnection if self._place.scheme == "https" else http.client.HTTPConnection
+            assert self._place.hostname is not None
+            connection = kind(self._place.hostname, self._place.port, timeout=self._timeout)
+            connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._local.connection = connection
+        return connection
+
+    def _unreachable(self, error: Exception) -> JobError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return JobError(f"The endpoint {self._place.geturl()} cannot be reached: {reason}.", "`houndsight endpoints`.")
+
+
+def _bytes(image: bytes | str | Path) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).expanduser().read_bytes()
+    except OSError as error:
+        raise RequestError(f"The image {image} cannot be read: {error.strerror}.") from error
