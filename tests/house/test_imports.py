@@ -7,7 +7,10 @@ import pytest
 
 from .tree import LEVELS, Source, sources
 
-TORCH = ("data/images.py", "data/loader.py", "models/", "features/", "watch/", "serving/", "training/", "contract/")
+TORCH = (
+    *("data/images.py", "data/loader.py", "models/", "features/", "watch/", "serving/", "training/", "contract/"),
+    "warm/",
+)
 FENCES = {
     "torch": TORCH,
     "torchvision": TORCH,

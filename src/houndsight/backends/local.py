@@ -1,14 +1,19 @@
-"""Runs a job in a process of its own that outlives the command which started it; `monitor` watches over it."""
+"""Runs a job in a process of its own that outlives the command which started it; `monitor` watches over it.
+
+Both are forked by a warm process (`pool`) where there is one, and started as programs where there is none.
+"""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from houndsight.backends import base, process
+from houndsight.backends import base, pool, process
 from houndsight.backends.lock import VARIABLE, held
 from houndsight.backends.monitor import Orders
 from houndsight.errors import JobError
@@ -37,7 +42,11 @@ HELD_BACK = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # -P keeps the folder in which the user stands off the import path: a random.py there is not Python's.
 _PYTHON = (sys.executable, "-P", "-u", "-m")
-_monitors: dict[
+WORKER = (*_PYTHON, "houndsight.worker")
+"""What runs a job."""
+OfScript = Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
+"""From a script's own variables and the caller's to those that the script is started with."""
+_children: dict[
     int, "subprocess.Popen[bytes]"
 ] = {}  # started by this process; kept until it has taken note of their end
 
@@ -47,8 +56,16 @@ class LocalBackend:
 
     name = "local"
 
-    def __init__(self, command: Sequence[str] = (*_PYTHON, "houndsight.worker")) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = WORKER,
+        *,
+        cold: bool = False,
+        of_script: OfScript | None = None,
+    ) -> None:
         self._command = tuple(command)
+        self._warm = not cold and self._command == WORKER and pool.usable(os.environ)
+        self._of_script = of_script
 
     def submit(self, job: JobFolder) -> None:
         """Start the job and return at once; it is QUEUED until its process has taken over."""
@@ -65,7 +82,24 @@ class LocalBackend:
                 lock=lock,
                 environment={VARIABLE: str(lock), "PYTHONUNBUFFERED": "1", **_settings(job)},
             )
-            _launch(job, orders)
+            _launch(job, orders, self._seed(job) if self._warm else None)
+
+    def warm_up(self, job: JobFolder) -> bool:
+        """Start a warm process for jobs like this one now; says whether one is there or on its way.
+
+        Without it one warms up when the first job has ended. A tuner that has many jobs to start calls it first.
+        """
+        seed = self._seed(job) if self._warm else None
+        return seed is not None and _warm_up(job, seed, None)
+
+    def _seed(self, job: JobFolder) -> pool.Seed | None:
+        """How the process that a job of this kind is forked from is started."""
+        spec = json.loads(job.spec.read_bytes())
+        if spec.get("kind") != "script":
+            return pool.Seed("classifier", _PYTHON[:-1], {**os.environ, "PYTHONUNBUFFERED": "1", **_settings(job)})
+        if self._of_script is None:
+            return None
+        return pool.Seed("script", (sys.executable,), self._of_script(spec.get("environment", {}), os.environ))
 
     def stop(self, job: JobFolder, grace: float = GRACE) -> Status:
         """Ask the job to end with SIGTERM, kill it after `grace` seconds, and return its final status."""
@@ -98,41 +132,63 @@ def _settings(job: JobFolder) -> dict[str, str]:
 
     A script runs with what the user has.
     """
-    if json.loads(job.spec.read_bytes()).get("kind") == "script":
+    if json.loads(job.spec.read_bytes()).get("kind") != "classifier":
         return {}
     return {name: value for name, value in FAST.items() if name not in os.environ}
 
 
-def _launch(job: JobFolder, orders: Orders) -> None:
+def _launch(job: JobFolder, orders: Orders, seed: pool.Seed | None) -> None:
     """Start the monitor, write down that it is there, and only then give it its orders; the lock is held."""
     command = [sys.executable, "-P", "-m", "houndsight.backends.monitor", str(job.path)]
     with friendly_disk_errors(job.path):
         log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        forked = None
+        if seed is not None:
+            request = pool.Request(command, str(Path.cwd()), dict(os.environ))
+            forked = pool.fork(_workspace(job), seed, request, (log, orders.lock))
+        pid, line = _execute(job, command, log, orders.lock) if forked is None else forked
+    finally:
+        os.close(log)
+    with line:
+        began = process.started(pid)
+        update = {"pid": pid, "pid_started": began, "monitor": pid, "monitor_started": began}
+        write_json(job.status, base.read(job).model_copy(update=update))
+        line.sendall(json.dumps(asdict(orders)).encode())
+    if seed is not None and forked is None:
+        _warm_up(job, seed, pid)
+
+
+def _execute(job: JobFolder, command: list[str], log: int, lock: int) -> tuple[int, socket.socket]:
+    """Start the monitor as a program; its number, and the line on which it takes its orders."""
+    ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     try:
-        monitor = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=(orders.lock,),
-        )
+        with theirs:
+            monitor = subprocess.Popen(
+                command, stdin=theirs.fileno(), stdout=log, stderr=log, start_new_session=True, pass_fds=(lock,)
+            )
     except OSError as error:
+        ours.close()
         raise JobError(f"No process could be started for job '{job.name}': {error.strerror}.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(log)
-    _monitors[monitor.pid] = monitor
-    assert monitor.stdin is not None
-    with monitor.stdin as pipe:
-        began = process.started(monitor.pid)
-        update = {"pid": monitor.pid, "pid_started": began, "monitor": monitor.pid, "monitor_started": began}
-        write_json(job.status, base.read(job).model_copy(update=update))
-        pipe.write(json.dumps(asdict(orders)).encode())
+    _children[monitor.pid] = monitor
+    return monitor.pid, ours
+
+
+def _warm_up(job: JobFolder, seed: pool.Seed, beside: int | None) -> bool:
+    started = pool.start(_workspace(job), seed, beside)
+    if started is not None:
+        _children[started.pid] = started
+    return started is not None
+
+
+def _workspace(job: JobFolder) -> Path:
+    return job.path.parent.parent
 
 
 def _reap() -> None:
-    """Take note of monitors that have ended, so that they do not stay in the table of processes."""
-    for pid in [pid for pid, monitor in _monitors.items() if monitor.poll() is not None]:
-        del _monitors[pid]
+    """Take note of children that have ended, so that they do not stay in the table of processes."""
+    for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
+        del _children[pid]

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,16 @@ class Orders:
     """Variables set for the process beside those of this one."""
 
 
+Start = Callable[[Orders, Callable[[], None]], int]
+"""Starts the job's process in a group of its own, where the function given is called first; gives its number."""
+
+
 class Monitor:
     """One life: `run` starts the process, and returns when nothing of the job is left."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, start: Start) -> None:
         self._orders = orders
+        self._begin = start
         self._asked = False
         self._killed = False
         self._deadline = float("inf")
@@ -62,7 +68,7 @@ class Monitor:
     def run(self) -> None:
         """Start, watch, settle, clear up."""
         try:
-            self._process = self._start()
+            self._pid = self._start()
         except OSError as error:
             said = f"could not start {self._orders.command[0]}: {error.strerror}"
             self._settle("FAILED", said, 1)
@@ -74,7 +80,7 @@ class Monitor:
         finally:  # also where the disk is full or the job's folder is gone
             self._clear()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self) -> int:
         monitor = os.getpid()
         prctl = _prctl()
         if prctl is not None:
@@ -83,17 +89,12 @@ class Monitor:
         def tell_when_alone() -> None:
             if prctl is not None:
                 prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+                # Its orphans become its children while it lives, then ours: it finds them where we are killed.
+                prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             if os.getppid() != monitor:
                 os._exit(1)
 
-        return subprocess.Popen(
-            self._orders.command,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **self._orders.environment},
-            pass_fds=(self._orders.lock,),
-            process_group=0,
-            preexec_fn=tell_when_alone,  # noqa: PLW1509 - this process has one thread
-        )
+        return self._begin(self._orders, tell_when_alone)
 
     def _until(self) -> float:
         return max(0.0, min(LOOK_SECONDS, self._deadline - time.monotonic()))
@@ -127,8 +128,8 @@ class Monitor:
                 return True
             if pid == 0:
                 return self._exit_code is not None
-            if pid == self._process.pid:
-                self._exit_code = self._process.returncode = os.waitstatus_to_exitcode(ended)
+            if pid == self._pid:
+                self._exit_code = os.waitstatus_to_exitcode(ended)
 
     def _verdict(self) -> tuple[str, str, int]:
         code = self._exit_code if self._exit_code is not None else 1
@@ -147,9 +148,10 @@ class Monitor:
         if status["state"] in _FINAL:
             return
         _say(f"The job is {state}: {reason}.")
-        if state == "FAILED":
-            Path(self._orders.failure).parent.mkdir(exist_ok=True)
-            _replace(Path(self._orders.failure), reason)
+        failure = Path(self._orders.failure)
+        if state == "FAILED" and (status["started"] is None or not failure.is_file()):  # its own words stay
+            failure.parent.mkdir(exist_ok=True)
+            _replace(failure, reason)
         status |= {"state": state, "reason": reason, "exit_code": exit_code, "ended": time.time()}
         _replace(path, json.dumps(status, indent=1) + "\n")
 
@@ -174,7 +176,7 @@ class Monitor:
             except ChildProcessError:
                 break
         try:
-            os.killpg(self._process.pid, 0)
+            os.killpg(self._pid, 0)
         except (ProcessLookupError, PermissionError):
             return False
         return True
@@ -182,13 +184,27 @@ class Monitor:
     def _signal_all(self, number: signal.Signals, *, everyone: bool) -> None:
         """Signal the job's process group; `everyone` adds the descendants that have left it."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._pid, number)
         if everyone:
             import psutil
 
             for each in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     each.send_signal(number)
+
+
+def _execute(orders: Orders, before: Callable[[], None]) -> int:
+    """Start the job's process as a program."""
+    process = subprocess.Popen(
+        orders.command,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **orders.environment},
+        pass_fds=(orders.lock,),
+        process_group=0,
+        preexec_fn=before,  # noqa: PLW1509 - this process has one thread
+    )
+    process.returncode = 0  # the monitor itself waits for it
+    return process.pid
 
 
 def _prctl() -> Any:
@@ -245,7 +261,7 @@ def main() -> None:
     """Read the orders and live by them; without orders whoever started this has died, and nothing was started."""
     given = sys.stdin.buffer.read()
     if given:
-        Monitor(Orders(**json.loads(given))).run()
+        Monitor(Orders(**json.loads(given)), _execute).run()
 
 
 if __name__ == "__main__":

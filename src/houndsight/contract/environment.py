@@ -92,17 +92,21 @@ def environment(
     job: JobFolder, spec: ScriptSpec, config: Mapping[str, Any], machine: Machine, caller: Mapping[str, str]
 ) -> dict[str, str]:
     """Everything the script finds in its environment; later ones win: caller, images, the job's own, the contract."""
-    passed = {name: value for name, value in caller.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)}
     paths = [*_absolute(spec.environment.get("PYTHONPATH", "")), *_absolute(caller.get("PYTHONPATH", ""))]
     return {
         "AWS_REGION": machine.region,
-        **passed,
-        **_LIKE_THE_IMAGES,
-        **spec.environment,
+        **at_start(spec.environment, caller),
         "PYTHONPATH": os.pathsep.join([str(job.code), *paths]),
         **sm_variables(job, config, machine),
         **_platform_variables(job, machine),
     }
+
+
+def at_start(given: Mapping[str, str], caller: Mapping[str, str]) -> dict[str, str]:
+    """What of it is known before there is a job: the caller's, then the images', then the script's own (`given`)."""
+    passed = {name: value for name, value in caller.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)}
+    paths = os.pathsep.join(_absolute(caller.get("PYTHONPATH", "")))
+    return {**passed, **({"PYTHONPATH": paths} if paths else {}), **_LIKE_THE_IMAGES, **given}
 
 
 def _absolute(paths: str) -> list[str]:

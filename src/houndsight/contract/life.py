@@ -16,6 +16,7 @@ import psutil
 
 from houndsight.backends.base import Stop
 from houndsight.backends.process import await_end
+from houndsight.contract import stub
 from houndsight.errors import JobError
 
 LOOK = 0.2
@@ -55,23 +56,16 @@ class Script:
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self._mark = environment[MARK]
         self._before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._pipe, output = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-                bufsize=0,
+            self._process = stub.start(command, folder, environment, output) or _start(
+                command, folder, environment, output
             )
-        except OSError as error:
-            raise JobError(
-                f"The script could not be started: {error}.", "Look at its first line and its mode."
-            ) from error
-        assert self._process.stdout is not None
-        self._pipe = self._process.stdout.fileno()
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(output)
         os.set_blocking(self._pipe, False)
 
     def run(self, limits: Limits, feed: Callable[[bytes], None], idle: Callable[[], None]) -> Ending:
@@ -86,12 +80,13 @@ class Script:
             self._sweep(0.0)
             raise
         finally:
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+            os.close(self._pipe)
         before, used = self._before, resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1 if sys.platform == "darwin" else 1024
+        code = self._process.returncode
+        assert code is not None, "it has ended"
         return Ending(
-            self._process.returncode,
+            code,
             reason,
             killed,
             used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime,
@@ -161,6 +156,23 @@ class Script:
 
     def _sweep(self, patience: float) -> int:
         return kill_left(self._mark, self._process.pid, patience)
+
+
+def _start(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], output: int
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+        )
+    except OSError as error:
+        raise JobError(f"The script could not be started: {error}.", "Look at its first line and its mode.") from error
 
 
 def kill_left(mark: str, group: int | None = None, patience: float = 0.0) -> int:

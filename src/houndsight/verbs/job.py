@@ -148,12 +148,13 @@ class Job:
         return document if error is None else {**document, "error": error.document()}
 
 
-def backend_named(name: str) -> Backend:
-    """The back end of that name; raises `WorkspaceError` where there is none."""
+def backend_named(name: str, *, cold: bool = False) -> Backend:
+    """The back end of that name, `cold` where no warm process is to be used; raises `WorkspaceError` for no name."""
     if name == "local":
         from houndsight.backends.local import LocalBackend
+        from houndsight.contract.environment import at_start
 
-        return LocalBackend()
+        return LocalBackend(cold=cold, of_script=at_start)
     if name == "inline":
         from houndsight.backends.inline import InlineBackend
         from houndsight.worker import run_job
