@@ -16,9 +16,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from houndsight.serving.app import Captured
+if TYPE_CHECKING:
+    from houndsight.serving.app import Captured
 
 log = logging.getLogger("houndsight")
 
@@ -56,7 +57,7 @@ class Capture:
         self._thread = threading.Thread(target=self._write, name="capture", daemon=True)
         self._thread.start()
 
-    def __call__(self, request: Captured) -> None:
+    def __call__(self, request: "Captured") -> None:
         """Keep a request if it is one of the sample; returns at once."""
         if random.random() >= self._share:
             return
@@ -91,7 +92,7 @@ class Capture:
                     PAUSE_SECONDS,
                 )
 
-    def _keep(self, request: Captured) -> None:
+    def _keep(self, request: "Captured") -> None:
         self._folder.mkdir(exist_ok=True)
         if shutil.disk_usage(self._folder).free < FLOOR_BYTES:
             raise OSError(f"the disk has less than {FLOOR_BYTES >> 20} MiB left")

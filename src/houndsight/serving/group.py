@@ -111,7 +111,7 @@ class Slot:
             if now - looked > 3 * LOOK_SECONDS:
                 child.beaten = now  # this process itself was held up: silence proves nothing
             looked = now
-            silent, stuck = now - child.beaten, float(child.beat.get("oldest_seconds", 0.0))
+            silent, stuck = now - child.beaten, float(child.beat.get("computing", 0.0))
             if not child.ended.done() and (silent > SILENT_SECONDS or stuck > STUCK_SECONDS):
                 child.kill()
                 await child.ended

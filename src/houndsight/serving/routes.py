@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from houndsight.serving.requests import RequestRefusedError
+from houndsight.errors import HoundsightError
 
 IDLE_SECONDS = 2.0
 """Idle connections to another instance are dropped after this, well before that instance would close them."""
@@ -105,7 +105,7 @@ class Routes:
         """
         if target is not None and target not in self.variants:
             known = ", ".join(self.variants)
-            raise RequestRefusedError(400, f"There is no variant '{target[:80]}'.", f"There are: {known}.")
+            raise _refused(400, f"There is no variant '{target[:80]}'.", f"There are: {known}.")
         if not self.table:
             return None
         chosen = self.choose(target)
@@ -117,9 +117,9 @@ class Routes:
             if target is None or self.table[self.me].variant == target:
                 self.missed += 1
                 return None
-            raise RequestRefusedError(503, f"No instance of the variant '{target}' can be reached now.") from None
+            raise _refused(503, f"No instance of the variant '{target}' can be reached now.") from None
         except Broken as error:
-            raise RequestRefusedError(503, f"The instance that was to answer went away: {error}.") from error
+            raise _refused(503, f"The instance that was to answer went away: {error}.") from error
 
     def choose(self, variant: str | None = None) -> str:
         """The model whose turn it is, of that variant or of all (smooth weighted round robin: exact shares).
@@ -169,6 +169,12 @@ class Routes:
                 return each.reader, each.writer
             each.writer.close()
         return await asyncio.open_unix_connection(peer, limit=_HEAD_BYTES)
+
+
+def _refused(status: int, message: str, repair: str = "") -> HoundsightError:
+    from houndsight.serving.requests import RequestRefusedError  # here: the supervisor needs none of what comes along
+
+    return RequestRefusedError(status, message, repair)
 
 
 async def request(peer: str, line: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> Answer:
