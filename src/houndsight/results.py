@@ -125,7 +125,7 @@ class Verdict(Frozen):
     """What limits the speed of a training, what would be won without it, and what to change."""
 
     bound: Literal["data", "copy", "compute", "host", "memory", "idle"]
-    """What the training waits for: its images, their way to the device, arithmetic, Python, memory, or nothing at all."""
+    """What the training waits for: images, their way to the device, arithmetic, Python, memory, or nothing at all."""
     cause: str
     """The cause in snake case, such as `data_wait`, `slow_worker`, `tiny_batch`, `checkpoint`, `neighbour`."""
     message: str

@@ -77,26 +77,28 @@ class Timeline:
         """Seconds that each group spent on `part`, (m,)."""
         return self.parts[:, STEP_PARTS.index(part)]
 
-    def phases(self) -> list[tuple[str, float]]:
-        """(name, seconds) of everything since `began`, stages and parts of the loop; they sum to the whole wall time."""
-        found: dict[str, float] = {}
+    def phases(self) -> list[tuple[str, bool, float]]:
+        """(name, whether it is in the loop, seconds) of everything; they sum to the whole wall time."""
+        found: dict[tuple[str, bool], float] = {}
         for each in self.stages:
-            found[each.name] = found.get(each.name, 0.0) + each.seconds
+            found[each.name, False] = found.get((each.name, False), 0.0) + each.seconds
         for name, seconds in self.totals().items():
             if seconds > 0:
-                found[name] = found.get(name, 0.0) + seconds
+                found[name, True] = seconds
         left = self.ended - self.began - sum(found.values())
-        found["rest"] = max(0.0, found.get("rest", 0.0) + left)
-        return list(found.items())
+        found["rest", False] = max(0.0, found.get(("rest", False), 0.0) + left)
+        return [(name, inside, seconds) for (name, inside), seconds in found.items() if seconds > 0]
 
 
-def read(folder: Path) -> Timeline:
-    """The timeline of the records in `folder`: of its own loop, or of one that `houndsight.profile()` watched."""
-    spans = [*Records(folder).spans(), *Records(folder / LOOP).spans()]
-    return build(spans)
+def read(folder: Path, steps: int | None = None) -> Timeline:
+    """The timeline of the records in `folder`: of its own loop, or of one that `houndsight.profile()` watched.
+
+    `steps` is how many there were, where that is known: the spans do not tell how many the last group holds.
+    """
+    return build([*Records(folder).spans(), *Records(folder / LOOP).spans()], steps)
 
 
-def build(spans: list[Span]) -> Timeline:
+def build(spans: list[Span], steps: int | None = None) -> Timeline:
     """Put spans in order and tell the loop from what lies around it."""
     spans = sorted(spans, key=lambda span: span.start)
     marks = [each for each in spans if each.name in MARKS]
@@ -111,7 +113,7 @@ def build(spans: list[Span]) -> Timeline:
     first, last = _bounds(spans, inside[0], inside[-1])
     loop, stages = spans[first : last + 1], [*spans[:first], *spans[last + 1 :]]
     start, step, parts = _grouped(loop)
-    count = _counted(step, parts)
+    count = _counted(step, parts, steps)
     began = min(spans[0].start, start[0])
     ended = max(each.start + each.seconds for each in spans)
     return Timeline(start, step, count, parts, tuple(stages), tuple(marks), began, ended)
@@ -152,7 +154,7 @@ def _trained(parts: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(parts[:, columns].sum(axis=1) > 0)
 
 
-def _counted(step: NDArray[np.int64], parts: NDArray[np.float64]) -> NDArray[np.int64]:
+def _counted(step: NDArray[np.int64], parts: NDArray[np.float64], steps: int | None) -> NDArray[np.int64]:
     """Steps of each group: those up to the next group that trained; of the last one judged by what others took.
 
     Where a job went on from an earlier checkpoint the steps go back; the group before it then counts one.
@@ -161,6 +163,9 @@ def _counted(step: NDArray[np.int64], parts: NDArray[np.float64]) -> NDArray[np.
     trained = np.flatnonzero(_trained(parts))
     count[trained[:-1]] = np.maximum(np.diff(step[trained]), 1)
     last = trained[-1]
+    if steps is not None:
+        count[last] = max(1, steps - int(step[last]))
+        return count
     work = parts[:, [STEP_PARTS.index(each) for each in ("forward", "backward", "optimizer")]].sum(axis=1)
     usual = float(np.median(work[trained[:-1]] / count[trained[:-1]])) if len(trained) > 1 else 0.0
     count[last] = max(1, round(float(work[last]) / usual)) if usual > 0 else 1

@@ -1,5 +1,6 @@
 """What NVIDIA's management library knows of the GPUs, read for the sampler; the machine without one pays nothing."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -8,7 +9,7 @@ COLUMNS = (
     *("utilisation", "memory_utilisation", "memory_used", "power", "energy", "sm_clock", "memory_clock"),
     *("throttle", "sent", "received", "temperature"),
 )
-"""Of each GPU: %, %, bytes, W, J since the driver started, MHz, MHz, bit mask of reasons, KB/s over PCIe both ways, C."""
+"""Of each GPU: %, %, bytes, W, J since the driver started, MHz, MHz, bit mask, KB/s over PCIe both ways, Celsius."""
 
 
 class Gpus:
@@ -47,7 +48,7 @@ class Gpus:
     def _of(self, handle: Any) -> list[float | None]:
         nvml = self._nvml
         values: dict[str, float] = {}
-        readings = {
+        readings: dict[str, Callable[[], float]] = {
             "power": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
             "energy": lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
             "memory_used": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,

@@ -53,4 +53,10 @@ class Portable:
         self._cpu.update(seen)
         kids = [[pid, round(cpu, 2)] for pid, cpu in sorted(seen.items()) if pid != self._process.pid]
         main = [self._process.pid, None, None]
-        return {"n": len(seen), "cpu": round(self._gone + sum(seen.values()), 3), "main": main, "rss": rss, "kids": kids}
+        return {
+            "n": len(seen),
+            "cpu": round(self._gone + sum(seen.values()), 3),
+            "main": main,
+            "rss": rss,
+            "kids": kids,
+        }

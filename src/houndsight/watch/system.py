@@ -13,6 +13,7 @@ import select
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 FORMAT_VERSION = 1
@@ -21,7 +22,7 @@ SHORTEST, LONGEST = 0.1, 60.0
 MOST_BYTES = 16 << 20
 """The interval doubles each time the file has grown by so much: a run of days stays readable."""
 PSS_SECONDS = 10.0
-"""The proportional set size is read this rarely: the kernel walks all pages for it (5 ms a GB) and stalls the process."""
+"""The proportional set size is read this rarely: the kernel walks all pages for it and stalls the process meanwhile."""
 
 
 def main(words: list[str]) -> None:
@@ -64,7 +65,7 @@ def _line(document: dict[str, Any]) -> bytes:
 
 
 def _source(pid: int, thread: int) -> "Source":
-    if sys.platform == "linux":
+    if Path("/proc/self/schedstat").exists():
         from houndsight.watch.linux import Linux
 
         return Source(Linux(pid, thread))

@@ -109,7 +109,9 @@ def _busy_outside_data(run: Run, other_step: float) -> float:
 def _cheaper_images(run: Run) -> str:
     if run.facts.own_loop:
         return "Make a batch cheaper: decode once and keep the result, store smaller images, augment less."
-    return "Make a batch cheaper: --augment crop-flip or none, a smaller --image-size, or --views for a frozen backbone."
+    return (
+        "Make a batch cheaper: --augment crop-flip or none, a smaller --image-size, or --views for a frozen backbone."
+    )
 
 
 def _slow_worker(run: Run, total: float) -> Verdict | None:
@@ -141,8 +143,7 @@ _PARTS: dict[str, tuple[Any, str, float, str, str]] = {
         "copy",
         "Copying to the device, or copying tensors at all, takes {share:.0%} of the time.",
         WORTH,
-        "Copy once, before the loop, what does not change; for batches DataLoader(pin_memory=True) and "
-        ".to(device, non_blocking=True).",
+        "Copy what does not change once, before the loop; batches with pin_memory=True and non_blocking=True.",
         "the copy is made once, or hidden behind the arithmetic.",
     ),
     "sync": (
@@ -156,8 +157,7 @@ _PARTS: dict[str, tuple[Any, str, float, str, str]] = {
         "host",
         "Work between the steps that is neither loading nor training takes {share:.0%} of the time.",
         WORTH,
-        "Look at your own code between optimizer.step() and the next batch: logging, drawing, metrics; do it every 50 "
-        "steps.",
+        "Look at what is done between optimizer.step() and the next batch (logging, metrics); do it every 50 steps.",
         "that work is left out or done beside the loop.",
     ),
     "debugger": (
@@ -194,9 +194,8 @@ def parts(run: Run) -> list[Verdict]:
         seconds = totals[name]
         if total <= 0 or wasted(total, seconds) < worth:
             continue
-        expected = None
-        if name in ("checkpoint", "evaluate"):
-            change, expected = _rarer(run, name, total, seconds)
+        rarely = name in ("checkpoint", "evaluate")
+        advice, expected = _rarer(run, name, total, seconds) if rarely else (change, None)
         found.append(
             Verdict(
                 bound=bound,
@@ -204,7 +203,7 @@ def parts(run: Run) -> list[Verdict]:
                 message=message.format(share=seconds / total),
                 share=seconds / total,
                 gain=wasted(total, seconds),
-                change=change,
+                change=advice,
                 expected=expected,
                 evidence={"seconds_per_step": seconds / max(loop.steps, 1), "seconds": seconds},
                 assumption=f"gain: {assumption}",

@@ -20,7 +20,7 @@ PRICES = {
     "ml.p2.xlarge": 1.125,
     "ml.p3.2xlarge": 3.825,
 }
-"""US dollars an hour of SageMaker training in us-east-1, on demand, as last published; give --price-per-hour for yours."""
+"""US dollars an hour of SageMaker training in us-east-1, on demand, as last published; yours by --price-per-hour."""
 
 
 def document(run: Run) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from houndsight.records.machine import Machine, Series
-from houndsight.records.profiling import cost, outliers, rules
+from houndsight.records.profiling import cost, outliers, report, rules
 from houndsight.records.profiling.run import Run
 from houndsight.records.profiling.verdict import judge
 from houndsight.records.timeline import Timeline
@@ -37,13 +37,11 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def findings(
-    run: Run, verdict: Verdict | None, found: "list[outliers.Outlier]", reports: "list[rules.Report]"
+    run: Run, verdict: Verdict | None, found: list[outliers.Outlier], reports: list[report.Report]
 ) -> list[Finding]:
     """What was noticed: the verdict and its alternatives, the outliers, and SageMaker's rules."""
-    said = []
-    for each in () if verdict is None else (verdict, *verdict.alternatives):
-        if each.cause != "compute":
-            said.append(_finding(each))
+    causes = () if verdict is None else (verdict, *verdict.alternatives)
+    said = [_finding(each) for each in causes if each.cause != "compute"]
     outlying = outliers.finding(run, found)
     return [*said, *([outlying] if outlying else []), *(each.finding() for each in reports)]
 
@@ -63,17 +61,10 @@ def _finding(verdict: Verdict) -> Finding:
 def phases(timeline: Timeline) -> list[dict[str, Any]]:
     """Seconds and share of each stage and of each part of the loop; the shares sum to 1."""
     found = timeline.phases()
-    total = sum(seconds for _, seconds in found)
-    inside = set(timeline.totals())
-    stages = {each.name for each in timeline.stages}
+    total = sum(seconds for _, _, seconds in found)
     return [
-        {
-            "name": name,
-            "in_loop": name in inside and name not in stages,
-            "seconds": seconds,
-            "share": seconds / total if total > 0 else 0.0,
-        }
-        for name, seconds in found
+        {"name": name, "in_loop": inside, "seconds": seconds, "share": seconds / total if total > 0 else 0.0}
+        for name, inside, seconds in found
     ]
 
 
@@ -166,4 +157,4 @@ def write_sagemaker(folder: Path, run: Run) -> None:
     place = folder / "ProfilerReport" / "profiler-output" / "profiler-reports"
     place.mkdir(parents=True, exist_ok=True)
     for each in rules.evaluate(run):
-        rules.write(place, each)
+        report.write(place, each)

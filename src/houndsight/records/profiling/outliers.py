@@ -108,15 +108,18 @@ def _cause(run: Run, loop: Timeline, group: int, part: str, excess: float) -> st
             return name
     if part in ("data", "debugger", "profiler"):
         return {"profiler": "window"}.get(part, part)
+    return _surroundings(run, start, end, excess)
+
+
+def _surroundings(run: Run, start: float, end: float, excess: float) -> str:
+    """What the machine did in that time that could have cost so much."""
     machine = run.machine
-    if len(machine) == 0:
-        return "unknown"
     during = (machine.time > start) & (machine.time - machine.seconds < end)
     if not during.any():
         return "unknown"
-    seconds = machine.seconds[during]
+    of = machine.seconds[during]
     swapped, throttled, waited, major = (
-        float(np.nansum(series[during] * seconds))
+        float(np.nansum(series[during] * of))
         for series in (machine.swap, machine.throttled, machine.waited, machine.major)
     )
     if swapped > 50 or major > 50:

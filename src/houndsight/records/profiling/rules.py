@@ -1,84 +1,27 @@
-"""SageMaker's profiler rules under their names and parameters, with their defects repaired; pure functions of a run."""
+"""SageMaker's eleven profiler rules under their names and parameters, asked of the records of one run."""
 
-import json
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
 
+from houndsight.records.profiling import rules_gpu, rules_loop
+from houndsight.records.profiling.report import Report
 from houndsight.records.profiling.run import Run
-from houndsight.spec import Finding
-from houndsight.workspace import write_json
 
-SECONDS = 20.0
-"""A rule speaks from this second on; SageMaker's waited for 1000 samples, 500 seconds."""
-
-FindingStatus = Literal["InProgress", "NoIssuesFound", "IssuesFound", "NotApplicable", "Error"]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one rule found, in SageMaker's words."""
-
-    rule: str
-    """SageMaker's name, such as `CPUBottleneck`."""
-    status: FindingStatus
-    """IssuesFound, NoIssuesFound, or NotApplicable with the reason in `message`."""
-    message: str
-    """What was seen, or why nothing can be said."""
-    repair: str = ""
-    """What to do."""
-    triggered: int = 0
-    """How often its condition was met."""
-    violations: int = 0
-    """Data points that are against it."""
-    datapoints: int = 0
-    """Data points it looked at."""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    """Its parameters."""
-    details: dict[str, Any] = field(default_factory=dict)
-    """What SageMaker's report draws."""
-    step: int | None = None
-    """Where it was seen."""
-
-    def finding(self) -> Finding:
-        """As findings are everywhere."""
-        return Finding(
-            source="profiler",
-            rule=snake_case(self.rule),
-            status=self.status,
-            severity="warning" if self.status == "IssuesFound" else "info",
-            step=self.step,
-            message=self.message,
-            repair=self.repair,
-            evidence={"rule": self.rule, "violations": self.violations, "datapoints": self.datapoints},
-        )
-
-    def document(self) -> dict[str, Any]:
-        """As SageMaker writes `profiler-reports/<Rule>.json`."""
-        return {
-            "RuleTriggered": self.triggered,
-            "Violations": self.violations,
-            "Details": self.details,
-            "Datapoints": self.datapoints,
-            "RuleParameters": "\n".join(f"{name}:{value}" for name, value in self.parameters.items()),
-        }
-
-
-def snake_case(name: str) -> str:
-    """`CPUBottleneck` -> `cpu_bottleneck`."""
-    found = ""
-    for at, letter in enumerate(name):
-        after = name[at + 1 : at + 2]
-        starts = letter.isupper() and at > 0 and (name[at - 1].islower() or after.islower())
-        found += ("_" if starts else "") + letter.lower()
-    return found
-
-
-def write(folder: Path, report: Report) -> None:
-    """Write one report as `<Rule>.json`."""
-    write_json(folder / f"{report.rule}.json", json.loads(json.dumps(report.document())))
+RULES: dict[str, Callable[[Run], Report]] = {
+    "BatchSize": rules_gpu.batch_size,
+    "CPUBottleneck": rules_gpu.cpu_bottleneck,
+    "Dataloader": rules_loop.dataloader,
+    "GPUMemoryIncrease": rules_gpu.gpu_memory_increase,
+    "IOBottleneck": rules_gpu.io_bottleneck,
+    "LoadBalancing": rules_gpu.load_balancing,
+    "LowGPUUtilization": rules_gpu.low_gpu_utilization,
+    "MaxInitializationTime": rules_loop.max_initialization_time,
+    "OverallFrameworkMetrics": rules_loop.overall_framework_metrics,
+    "OverallSystemUsage": rules_loop.overall_system_usage,
+    "StepOutlier": rules_loop.step_outlier,
+}
+"""SageMaker's name -> the rule with its default parameters."""
 
 
 def evaluate(run: Run) -> list[Report]:
-    """All rules, in SageMaker's order."""
-    return []
+    """Ask every rule, in the order of their names."""
+    return [rule(run) for rule in RULES.values()]

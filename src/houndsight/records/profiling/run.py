@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from houndsight.records import machine as machines
 from houndsight.records import timeline as timelines
@@ -77,11 +77,13 @@ class Facts(Frozen):
     """CPU threads of the arithmetic."""
     precision: str | None = None
     """Arithmetic of the network."""
-    cpu: dict[str, float] = {}
+    steps: int | None = None
+    """Optimizer steps, where they were counted."""
+    cpu: dict[str, float] = Field(default_factory=dict)
     """CPU seconds of the whole process by part of the loop."""
-    thread_cpu: dict[str, float] = {}
+    thread_cpu: dict[str, float] = Field(default_factory=dict)
     """CPU seconds of the loop's own thread by part."""
-    device_seconds: dict[str, float] = {}
+    device_seconds: dict[str, float] = Field(default_factory=dict)
     """GPU seconds by part, from CUDA events."""
     flops_per_step: float | None = None
     """Floating-point operations of one step, forward and backward; a multiplication and an addition are two."""
@@ -155,7 +157,8 @@ class Run:
 
 def read(folder: Path) -> Run:
     """Everything in `folder` (of records); a run that was killed has no facts, and what needs them abstains."""
-    return Run(timelines.read(folder), machines.read(folder), read_facts(folder))
+    facts = read_facts(folder)
+    return Run(timelines.read(folder, facts.steps), machines.read(folder), facts)
 
 
 def read_facts(folder: Path) -> Facts:

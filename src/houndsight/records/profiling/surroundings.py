@@ -17,7 +17,7 @@ def neighbour(run: Run) -> Verdict | None:
     machine = run.machine
     waited, others = run.mean(machine.waited), run.mean(machine.others)
     stolen = run.mean(machine.stolen) or 0.0
-    if waited is None or others is None or run.facts.device not in (None, "cpu") and waited < 0.3:
+    if waited is None or others is None or (run.facts.device not in (None, "cpu") and waited < 0.3):
         return None
     tree, main = run.mean(machine.tree) or 0.0, run.mean(machine.main) or 0.0
     beside = max(0.0, tree - main)  # our own workers and threads compete as well
@@ -97,7 +97,7 @@ def memory_growth(run: Run) -> Verdict | None:
     slope, error = _line(steps, held)
     growth, low = slope * span, slope - 2.6 * error  # 99 % of a normal error
     steady = np.mean(np.diff(held) > 0) >= 0.7
-    if low <= 0.6 * slope or not steady or growth < _LEAK or slope < _LEAK_STEP and growth < 1 << 30:
+    if low <= 0.6 * slope or not steady or growth < _LEAK or (slope < _LEAK_STEP and growth < 1 << 30):
         return None
     left = float(machine.available[chosen[-1]])
     until = left / slope
@@ -110,7 +110,7 @@ def memory_growth(run: Run) -> Verdict | None:
         f"{until * each / 60:.0f} minutes.",
         share=0.0,
         gain=1.0,
-        change="Keep no tensor with its history: append loss.item() or loss.detach(), not loss; empty lists and caches.",
+        change="Keep no tensor with its history (append loss.item(), not loss); empty lists and caches.",
         expected=1.0,
         evidence={
             "bytes_per_step": slope,
