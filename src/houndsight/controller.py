@@ -24,7 +24,12 @@ def run_tuning(controlled: JobFolder, stop: Stop, backend: Backend) -> Literal["
     """Search until the limits are reached or `stop` says so; trials run with `backend`."""
     folder = TuningFolder(controlled.path)
     place = Workspace(folder.path.parent.parent)
-    return Tuner(folder, place, backend, stop).run()
+    try:
+        return Tuner(folder, place, backend, stop).run()
+    finally:
+        from houndsight.reports import tuning  # the templates take 0.2 s to import
+
+        tuning.build(folder, place)
 
 
 def main() -> None:

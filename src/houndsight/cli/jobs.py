@@ -13,21 +13,42 @@ from houndsight.cli.follow import show
 from houndsight.cli.output import document, duration, note, percent, say, table
 from houndsight.verbs import job as verbs
 from houndsight.verbs import report as reporting
+from houndsight.verbs import tune as tuning
 from houndsight.verbs.job import Job
+from houndsight.verbs.tuning_job import TuningJob
 from houndsight.workspace import Workspace
 
-Name = Annotated[str, Parameter(help="Name of the job.")]
+Name = Annotated[str, Parameter(help="Name of the job or the tuning.")]
 
 
 def jobs(*, workspace: Place = None, json: Json = False) -> None:
-    """List the jobs of the workspace, oldest first."""
+    """List the jobs and tunings of the workspace, oldest first."""
     found = verbs.jobs(workspace=workspace)
+    searches = tuning.tunings(workspace=workspace) if Workspace.find(workspace).tuning_names() else []
     if json:
-        document([_entry(job) for job in found])
-    elif not found:
+        document([*(_entry(job) for job in found), *(_search(each) for each in searches)])
+        return
+    if not found and not searches:
         say("No jobs yet. Start with: houndsight train FOLDER")
-    else:
+    if found:
         table((_row(job) for job in found), ("JOB", "STATE", "TEST", "TOOK", "MADE", "WHY"))
+    if searches:
+        table((_search_row(each) for each in searches), ("TUNING", "STATE", "BEST", "TRIALS", "TOOK", "MADE", "WHY"))
+
+
+def _search(found: TuningJob) -> dict[str, Any]:
+    whole = found.document()
+    entry = {key: whole[key] for key in ("tuning", "state", "folder", "report", "seconds", "best")}
+    return {**entry, "created": found.status.created, "reason": found.status.reason}
+
+
+def _search_row(found: TuningJob) -> tuple[str, ...]:
+    status, search = found.status, found.search
+    best = found.document()["best"]
+    ended = sum(each.state in ("COMPLETED", "PRUNED", "FAILED", "STOPPED") for each in search.searched)
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.created))
+    took, shown = duration(search.seconds), f"{best['value']:.5g}" if best else "-"
+    return found.name, status.state, shown, f"{ended} of {found.spec.jobs}", took, made, status.reason
 
 
 def _entry(job: Job) -> dict[str, Any]:
@@ -46,14 +67,21 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def logs(
-    job: Annotated[str, Parameter(help="Name of the job or the endpoint.")],
+    job: Annotated[str, Parameter(help="Name of the job, the tuning or the endpoint.")],
     /,
     *,
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), help="Go on until it has ended.")] = False,
     workspace: Place = None,
     json: Json = False,
 ) -> None:
-    """Show what a job or an endpoint printed."""
+    """Show what a job, a tuning or an endpoint printed."""
+    if job in Workspace.find(workspace).tuning_names():
+        text = tuning.open_tuning(job, workspace=workspace).logs()
+        if json:
+            document({"tuning": job, "lines": text.splitlines()})
+        else:
+            sys.stdout.write(text)
+        return
     if job in Workspace.find(workspace).endpoint_names():
         _endpoint_logs(job, follow, workspace, json)
         return
@@ -94,7 +122,15 @@ def stop(
     workspace: Place = None,
     json: Json = False,
 ) -> None:
-    """Stop a job: it writes a checkpoint and ends, and can go on later with `houndsight train --resume JOB`."""
+    """Stop a job or a tuning: it writes a checkpoint and ends, and can go on later with --resume."""
+    if job in Workspace.find(workspace).tuning_names():
+        search = tuning.open_tuning(job, workspace=workspace).stop(grace)
+        if json:
+            document(search.document())
+        else:
+            say(f"{job}: {search.state}")
+            say(f"Go on with: houndsight tune --resume {job}")
+        return
     found = verbs.stop(job, workspace=workspace, grace=grace)
     if json:
         document(found.document())
@@ -113,7 +149,7 @@ def report(
     workspace: Place = None,
     json: Json = False,
 ) -> None:
-    """Build a job's page again from its folder, and open it where there is a screen."""
+    """Build the page of a job or a tuning again from its folder, and open it where there is a screen."""
     page = reporting.report(job, workspace=workspace)
     if json:
         document({"job": job, "report": str(page), "data": str(page.with_suffix(".json"))})

@@ -11,7 +11,7 @@ from rich.table import Table
 from houndsight.cli.output import duration, note, percent, say, table
 from houndsight.records import progress
 from houndsight.spec import FINAL_STATES
-from houndsight.tuning import finish
+from houndsight.tuning import leaderboard
 from houndsight.tuning.events import ENDED, State, Trial
 from houndsight.tuning.spec import TuningSpec
 from houndsight.verbs.tuning_job import TuningJob
@@ -55,11 +55,11 @@ def _show(found: TuningJob) -> None:
         for trial in search.trials:
             mark = (trial.number, trial.state)
             if mark not in told and trial.state not in ("DECIDED", "RUNNING"):
-                note(_line(spec, trial, len(search.searched)))
+                note(_line(spec, trial))
             told.add(mark)
 
 
-def _line(spec: TuningSpec, trial: Trial, searched: int) -> str:
+def _line(spec: TuningSpec, trial: Trial) -> str:
     which = f"Trial {trial.number}" + (f" of {spec.jobs}" if trial.searched else f" ({trial.role})")
     said = value(spec, trial.promise) if trial.promise is not None else trial.reason
     return f"{which} {trial.state.lower()}: {said}  {settings(trial)}  {duration(trial.seconds)}"
@@ -89,7 +89,7 @@ def _headline(spec: TuningSpec, search: State) -> str:
         text += f", {60 / each:.1f} a minute, about {duration(each * max(0, spec.jobs - len(done)))} left"
     elif search.phase != "search":
         text += f", {search.phase}"
-    best = finish.best_trial(spec, search)
+    best = leaderboard.best_trial(spec, search)
     return text if best is None else f"{text}; best {value(spec, best.value)} {interval(spec, best)}"
 
 
@@ -124,13 +124,13 @@ def summary(found: TuningJob) -> None:
         ),
         ("  place", "trial", spec.objective, "95 % interval", "with the best", "hyperparameters"),
     )  # fmt: skip
-    best = finish.best_trial(spec, search)
+    best = leaderboard.best_trial(spec, search)
     if best is None:
         return
-    values = finish.values_of(search, best)
+    values = leaderboard.values_of(search, best)
     if len(values) > 1:
         listed = ", ".join(value(spec, each) for each in values)
-        say(f"  trial {best.number} over {len(values)} seeds: {listed}; mean {value(spec, finish.mean(values))}")
+        say(f"  trial {best.number} over {len(values)} seeds: {listed}; mean {value(spec, leaderboard.mean(values))}")
     job = found.best_job()
     for split, measures in job.metrics.items():
         top1 = measures["top1"]

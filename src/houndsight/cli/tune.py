@@ -10,6 +10,7 @@ from houndsight.cli.run import Pairs, _channels, _pairs, _value
 from houndsight.cli.settings import Settings, as_settings
 from houndsight.cli.trials import follow, summary
 from houndsight.errors import RequestError, SpecError
+from houndsight.tuning.written import read_file
 from houndsight.verbs import tune as verbs
 from houndsight.verbs.tuning_job import TuningJob
 from houndsight.workspace import remove_tree
@@ -79,7 +80,13 @@ def tune(
         raise SpecError(
             "Nothing was given to tune.", "Type `houndsight tune FOLDER --preset head`, or --resume TUNING."
         )
-    search = {"strategy": strategy, "goal": goal, "jobs": jobs, "parallel": parallel, "minutes": minutes}
+    search: dict[str, Any] = {
+        "strategy": strategy,
+        "goal": goal,
+        "jobs": jobs,
+        "parallel": parallel,
+        "minutes": minutes,
+    }
     search |= {"budget": budget, "pruning": pruning, "reseed": reseed, "final": final, "cold": cold or None}
     job: dict[str, Any] = as_settings(settings)
     if channel or hp or metric or env:
@@ -89,19 +96,9 @@ def tune(
             "metrics": _pairs("metric", metric),
             "environment": _pairs("env", env),
         }
-    found = verbs.tune(
-        what,
-        _space(param, space),
-        preset=preset,
-        objective=objective,
-        start_from=start_from,
-        name=name,
-        workspace=workspace,
-        wait=False,
-        source_dir=source_dir,
-        **{key: value for key, value in search.items() if value is not None},
-        **job,
-    )
+    about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name, "source_dir": source_dir}
+    given = {key: value for key, value in {**about, **search}.items() if value is not None}
+    found = verbs.tune(what, _space(param, space), workspace=workspace, wait=False, **given, **job)
     return _finish(found, fresh=True, detach=detach, json=json)
 
 
@@ -109,7 +106,7 @@ def _space(param: Pairs, file: Word) -> Any:
     """The flags, or the file with the flags over it."""
     if file is None:
         return param or {}
-    return {**verbs.read_file(file), **_pairs("param", param)}
+    return {**read_file(file), **_pairs("param", param)}
 
 
 def _finish(found: TuningJob, *, fresh: bool, detach: bool, json: bool) -> int:

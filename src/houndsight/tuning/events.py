@@ -1,16 +1,17 @@
 """What happened in a search, one JSON object a line, and the state that these lines amount to.
 
 The controller changes its state only by writing an event and applying it; so the same lines always give the same
-state, after a crash as before it. Events:
+state, after a crash as before it. Every line has `event` and `time`; the events and what else they hold:
 
-    {"event": "began", "format": 1, "pid", "time"}                        a controller took over
-    {"event": "trial", "number", "job", "hyperparameters", "role", "of", "seed", "bracket"}   decided; its job may not be there yet
-    {"event": "started", "number", "until"}                               its job was submitted, to pause after `until` epochs
-    {"event": "paused", "number", "epochs", "value"}                      it reached a rung
-    {"event": "retried", "number", "reason"}                              the machine was at fault; once
-    {"event": "ended", "number", "state", "value", ...}                   COMPLETED, FAILED, PRUNED or STOPPED
-    {"event": "phase", "name"}                                            search, reseed, final, done
-    {"event": "left", "state", "reason", "time"}                          the controller ended
+    began    format                                  a controller took over
+    trial    number job hyperparameters role of      decided; its job may not be there yet
+             seed bracket
+    started  number until                            its job was submitted, to pause after `until` epochs
+    paused   number epochs value                     it reached a rung
+    retried  number reason                           the machine was at fault; once
+    ended    number state value ...                  COMPLETED, FAILED, PRUNED or STOPPED
+    phase    name                                    search, reseed, final, done
+    left                                             the controller ended
 """
 
 import json

@@ -5,7 +5,7 @@ from typing import Any
 from houndsight.errors import JobError
 from houndsight.folders import TuningFolder
 from houndsight.spec import ClassifierSpec, JobSpec
-from houndsight.tuning import leaderboard, trials
+from houndsight.tuning import audit, leaderboard, trials
 from houndsight.tuning.events import State, Trial
 from houndsight.tuning.spec import TuningSpec
 from houndsight.workspace import Workspace, write_json
@@ -14,48 +14,22 @@ SOUP = 8
 """Most models that a soup is tried with."""
 
 
-def best_trial(spec: TuningSpec, state: State) -> Trial | None:
-    """The completed trial of the search with the best objective; where it was trained again, with the best mean."""
-    completed = [each for each in state.searched if each.state == "COMPLETED" and each.value is not None]
-    if not completed:
-        return None
-    again = [each for each in completed if len(values_of(state, each)) > 1]
-    return max(again or completed, key=lambda each: (spec.sign() * mean(values_of(state, each)), -each.number))
-
-
-def values_of(state: State, trial: Trial) -> list[float]:
-    """The objective of the trial, and of those that repeated it with another seed."""
-    same = [each for each in state.trials if each is trial or (each.role == "reseed" and each.of == trial.number)]
-    return [each.value for each in same if each.state == "COMPLETED" and each.value is not None]
-
-
-def mean(values: list[float]) -> float:
-    """The mean."""
-    return sum(values) / len(values)
-
-
 def other_seed(spec: TuningSpec, trial: Trial) -> int | None:
     """The seed of the repetition of a trial; a script has none that we know of."""
     return None if spec.is_script else (int(spec.job.get("seed", 0)) + 1000 + trial.number) % 2**63
 
 
-def next_reseed(spec: TuningSpec, state: State, place: Workspace) -> Trial | None:
-    """The next of the leading trials that is to be trained with another seed, or None.
+def to_reseed(spec: TuningSpec, state: State, place: Workspace) -> list[Trial]:
+    """The leading trials that are to be trained with another seed: what chance does not tell apart from the best.
 
-    Those are the best and what chance does not tell apart from it. A head fitted in closed form has no seed.
+    A head fitted in closed form has no seed.
     """
-    if spec.reseed == 0:
-        return None
-    done = {each.of for each in state.trials if each.role == "reseed"}
-    tied = [each for each in leaderboard.rank(spec, state, place) if each.tied][: spec.reseed]
-    for row in tied:
-        if row.trial.number not in done and not _seedless(spec, row.trial):
-            return row.trial
-    return None
+    tied = [each.trial for each in leaderboard.rank(spec, state, place) if each.tied][: spec.reseed]
+    return [each for each in tied if not _seedless(spec, each, place)]
 
 
-def _seedless(spec: TuningSpec, trial: Trial) -> bool:
-    return not spec.is_script and trial.metrics.get("plan", {}).get("optimizer") == "lbfgs"
+def _seedless(spec: TuningSpec, trial: Trial, place: Workspace) -> bool:
+    return not spec.is_script and ClassifierSpec.read(trials.job_of(place, trial).plan).optimizer == "lbfgs"
 
 
 def final_wanted(spec: TuningSpec) -> bool:
@@ -65,7 +39,7 @@ def final_wanted(spec: TuningSpec) -> bool:
 
 def final_spec(spec: TuningSpec, state: State, place: Workspace) -> JobSpec:
     """The job that averages what can be averaged with the best model, and measures the result on the test split."""
-    best = best_trial(spec, state)
+    best = leaderboard.best_trial(spec, state)
     assert best is not None, "a final model is made of a completed trial"
     plan = ClassifierSpec.read(trials.job_of(place, best).plan)
     chosen = [best, *(_companions(spec, state, place, best, plan) if spec.final == "soup" else [])]
@@ -114,9 +88,16 @@ def _companions(spec: TuningSpec, state: State, place: Workspace, best: Trial, p
     return found[: SOUP - 1]
 
 
+def conclude(spec: TuningSpec, state: State, folder: TuningFolder, place: Workspace) -> None:
+    """Write `best.json` and `findings.json` as they are now."""
+    write_best(spec, state, folder, place)
+    found = audit.findings(spec, state, place, leaderboard.rank(spec, state, place))
+    write_json(folder.findings, {"findings": [each.model_dump(mode="json") for each in found]})
+
+
 def write_best(spec: TuningSpec, state: State, folder: TuningFolder, place: Workspace) -> None:
     """Write `best.json`: the best so far, and the final model when there is one."""
-    best = best_trial(spec, state)
+    best = leaderboard.best_trial(spec, state)
     if best is None:
         return
     final = next((each for each in state.trials if each.role == "final" and each.state == "COMPLETED"), None)
@@ -125,7 +106,7 @@ def write_best(spec: TuningSpec, state: State, folder: TuningFolder, place: Work
 
 def best_document(spec: TuningSpec, state: State, place: Workspace, best: Trial, final: Trial | None) -> dict[str, Any]:
     """What `best.json` holds."""
-    values = values_of(state, best)
+    values = leaderboard.values_of(state, best)
     document: dict[str, Any] = {
         "job": best.job,
         "trial": best.number,
@@ -136,8 +117,8 @@ def best_document(spec: TuningSpec, state: State, place: Workspace, best: Trial,
         "low": best.low,
         "high": best.high,
         "n": best.n,
-        "metrics": {split: each for split, each in best.metrics.items() if split != "plan"},
-        "mean_over_seeds": mean(values) if len(values) > 1 else None,
+        "metrics": best.metrics,
+        "mean_over_seeds": leaderboard.mean(values) if len(values) > 1 else None,
         "values_over_seeds": values,
         "final": None,
     }

@@ -29,7 +29,27 @@ class Row:
     tied: bool
     """Whether chance does not tell it apart from the first."""
     p_value: float | None
-    """McNemar's test against the first on the same validation images; None where intervals were compared, or nothing."""
+    """McNemar's test against the first on the same validation images; None where there are none to compare."""
+
+
+def best_trial(spec: TuningSpec, state: State) -> Trial | None:
+    """The completed trial of the search with the best objective; where it was trained again, with the best mean."""
+    completed = [each for each in state.searched if each.state == "COMPLETED" and each.value is not None]
+    if not completed:
+        return None
+    again = [each for each in completed if len(values_of(state, each)) > 1]
+    return max(again or completed, key=lambda each: (spec.sign() * mean(values_of(state, each)), -each.number))
+
+
+def values_of(state: State, trial: Trial) -> list[float]:
+    """The objective of the trial, and of those that repeated it with another seed."""
+    same = [each for each in state.trials if each is trial or (each.role == "reseed" and each.of == trial.number)]
+    return [each.value for each in same if each.state == "COMPLETED" and each.value is not None]
+
+
+def mean(values: list[float]) -> float:
+    """The mean."""
+    return sum(values) / len(values)
 
 
 def rank(spec: TuningSpec, state: State, place: Workspace) -> list[Row]:

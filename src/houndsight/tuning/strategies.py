@@ -92,10 +92,11 @@ class Searcher:
                 constant_liar=True,
             )
             study = optuna.create_study(sampler=sampler, direction=self._spec.goal)
-            self._remember(study, trials)
+            self.remember(study, trials)
             return self._asked(study.ask())
 
-    def _remember(self, study: "Study", trials: Sequence[Trial]) -> None:
+    def remember(self, study: "Study", trials: Sequence[Trial]) -> None:
+        """Put every trial that is a point of the space into Optuna's study, in its order."""
         for known in self._spec.earlier:
             if holds(self._space, known.hyperparameters, self._fixed):
                 study.add_trial(self._frozen(known.hyperparameters, "COMPLETE", value=known.value))

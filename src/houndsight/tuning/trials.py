@@ -11,12 +11,16 @@ from houndsight.folders import JobFolder, TuningFolder
 from houndsight.spec import ClassifierSpec, JobSpec, ScriptSpec
 from houndsight.tuning.events import Trial
 from houndsight.tuning.objective import METRICS
-from houndsight.tuning.space import Values
+from houndsight.tuning.space import Space, Values
 from houndsight.tuning.spec import TuningSpec
 from houndsight.workspace import Workspace, atomic_write, remove_tree
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables by which a script's libraries are told how many processors they have."""
+
+
+MOST_AT_ONCE = 8
+"""Trials at the same time where nobody says otherwise."""
 
 
 def cores() -> int:
@@ -27,6 +31,14 @@ def cores() -> int:
 def share_of_cores(parallel: int) -> int | None:
     """Processors for each of so many trials; None where one trial has them all."""
     return max(1, cores() // parallel) if parallel > 1 else None
+
+
+def usual_parallel(job: JobSpec, space: Space) -> int:
+    """How many trials at once where nobody says: as many as processors for heads on cached features, else one."""
+    heavy = {"freeze", "augment", "recipe", "backbone", "image_size"} & set(space)
+    if isinstance(job, ScriptSpec) or heavy or job.freeze != "all" or job.augment != "none" or job.recipe == "lp-ft":
+        return 1
+    return min(cores(), MOST_AT_ONCE)
 
 
 def spec_of(spec: TuningSpec, values: Values, seed: int | None, threads: int | None) -> JobSpec:

@@ -14,7 +14,7 @@ from houndsight.backends.base import Backend
 from houndsight.errors import HoundsightError, JobError
 from houndsight.folders import TuningFolder
 from houndsight.spec import FINAL_STATES, Status
-from houndsight.tuning import faults, finish, rungs, trials
+from houndsight.tuning import faults, finish, leaderboard, rungs, trials
 from houndsight.tuning.events import EventLog, State, Trial
 from houndsight.tuning.objective import Course, curve_of, outcome
 from houndsight.tuning.spec import TuningSpec
@@ -45,6 +45,7 @@ class Tuner:
         self._status: dict[int, Status] = {}
         self._courses: dict[int, Course] = {}
         self._asked: dict[int, tuple[str, str]] = {}
+        self._again: list[Trial] | None = None
         self._processes = Processes()
         self._watching = self.spec.pruning == "median" or (self.spec.is_script and self._pausing)
 
@@ -76,7 +77,7 @@ class Tuner:
                 self._backend.wait(trials.job_of(self.place, trial), GRACE)
             return "COMPLETED"
         finally:
-            finish.write_best(self.spec, self.state, self.folder, self.place)
+            finish.conclude(self.spec, self.state, self.folder, self.place)
             self._add("left")
             self._processes.close()
             self._log.close()
@@ -107,13 +108,16 @@ class Tuner:
         if self.state.phase == "search":
             return self._search_one()
         if self.state.phase == "reseed":
-            wanted = finish.next_reseed(self.spec, self.state, self.place)
+            if self._again is None:
+                self._again = finish.to_reseed(self.spec, self.state, self.place)
+            done = {each.of for each in self.state.trials if each.role == "reseed"}
+            wanted = next((each for each in self._again if each.number not in done), None)
             if wanted is None or self._late():
                 return False
             self._decide(wanted.hyperparameters, "reseed", of=wanted.number, seed=finish.other_seed(self.spec, wanted))
             return True
         if self.state.phase == "final" and not any(each.role == "final" for each in self.state.trials):
-            best = finish.best_trial(self.spec, self.state)
+            best = leaderboard.best_trial(self.spec, self.state)
             if best is None or not finish.final_wanted(self.spec):
                 return False
             self._decide(best.hyperparameters, "final", of=best.number)

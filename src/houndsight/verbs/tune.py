@@ -1,6 +1,6 @@
 """Tune: from a job and a space to a running search; `open_tuning` looks at one that is there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,13 +196,15 @@ def _spec(
             objective=objective,
             pattern=pattern,
             backend=backend,
-            **{"goal": usual_goal(objective), "default_first": not script, "parallel": 1, **search},
+            **{
+                "goal": usual_goal(objective),
+                "default_first": not script,
+                "parallel": trials.usual_parallel(job, space),
+                **search,
+            },
         )
     except RequestError as error:
         raise_all([*found, error.message.partition("wrong: ")[2] or error.message])
         raise
     raise_all(checks.problems(spec))
     return spec
-
-
-Strings = Sequence[str]

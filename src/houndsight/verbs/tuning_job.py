@@ -101,7 +101,7 @@ class TuningJob:
 
     def best_trial(self) -> Trial:
         """The best completed trial; raises `JobError` where none was completed yet."""
-        best = finish.best_trial(self.spec, self.search)
+        best = leaderboard.best_trial(self.spec, self.search)
         if best is None:
             raise finish.no_trial()
         return best
@@ -134,6 +134,10 @@ class TuningJob:
         if self.state not in FINAL_STATES:
             LocalBackend(COMMAND).stop(Controlled(self.files.path), grace)
         return self
+
+    def logs(self) -> str:
+        """What the controller printed so far."""
+        return self.files.log.read_text(encoding="utf-8", errors="replace") if self.files.log.is_file() else ""
 
     def document(self) -> dict[str, Any]:
         """What `houndsight tune --json` prints: other programs may rely on its keys."""
