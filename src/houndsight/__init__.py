@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from houndsight.errors import HoundsightError
+    from houndsight.serving.client import Endpoint
     from houndsight.verbs.check import check
+    from houndsight.verbs.debug import debug
     from houndsight.verbs.endpoints import Deployment, delete_endpoint, deploy, endpoints, invoke, open_endpoint
     from houndsight.verbs.evaluate import evaluate
     from houndsight.verbs.job import Job, jobs, open_job, stop
@@ -25,6 +27,7 @@ __all__ = [
     "TuningJob",
     "add_weights",
     "check",
+    "debug",
     "delete_endpoint",
     "deploy",
     "endpoints",
@@ -55,6 +58,7 @@ _HOMES = {
     "TuningJob": "verbs.tuning_job",
     "add_weights": "verbs.weights",
     "check": "verbs.check",
+    "debug": "verbs.debug",
     "delete_endpoint": "verbs.endpoints",
     "deploy": "verbs.endpoints",
     "endpoints": "verbs.endpoints",

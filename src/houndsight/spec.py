@@ -248,6 +248,10 @@ class ClassifierSpec(Frozen):
     """Artifacts of earlier jobs whose weights are averaged, instead of a training: the first, and of the others each
     that does not worsen validation (greedy soup, Wortsman et al., ICML 2022)."""
 
+    debug: Literal["auto", "off"] = "auto"
+    """Watch the training from within (statistics of weights, gradients and activations, and the rules), or not."""
+    debug_interval: int | None = Field(default=None, ge=1)
+    """Save statistics every so many steps; by default as often as one per cent of the training's time allows."""
     rules: tuple[str, ...] = ()
     """A rule of the debugger that is asked differently: `name:parameter=value,...`, `name:off`, or `none` for no rules
     at all; docs/rules.md lists them."""
@@ -308,6 +312,21 @@ class ScriptSpec(Frozen):
     """Longest run; the job is stopped after it."""
     instance_type: str = "local"
     """What the script is told it runs on."""
+
+
+class LoopSpec(Frozen):
+    """A training loop of somebody's own that is watched by `houndsight.debug`."""
+
+    kind: Literal["loop"] = "loop"
+    """What sort of job this is."""
+    program: str
+    """The program that runs the loop."""
+    models: tuple[str, ...]
+    """Types of the models that are watched."""
+    optimizers: tuple[str, ...] = ()
+    """Types of the optimizers that move them."""
+    rules: tuple[str, ...] = ()
+    """Rules that are asked differently."""
 
 
 JobSpec = ClassifierSpec | ScriptSpec

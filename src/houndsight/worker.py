@@ -56,6 +56,7 @@ def train_classifier(
     from houndsight.training.evaluate import Stopped
     from houndsight.training.loop import fit
     from houndsight.training.prepare import prepare
+    from houndsight.training.watched import debugged
 
     progress, cache = ProgressFile(job.progress), job.path.parent.parent / "cache"
 
@@ -84,23 +85,25 @@ def train_classifier(
         expected = plan.announce(spec, built.network, index, images.size, progress)
 
         batches = prepare(spec, built.network, index, images, cache, records, watched)
-        if spec.soup:
-            soup.mix(built.network, batches, spec, stop=stop)
-        elif spec.optimizer != "lbfgs":  # which `prepare` has fitted already
-            fitted = fit(
-                built.network,
-                batches,
-                spec,
-                checkpoints=job.checkpoints,
-                records=records,
-                stop=stop,
-                progress=expected,
-                pause=int(job.pause.read_text()) if job.pause.is_file() else None,
-            )
-            if fitted.stopped:
-                return "STOPPED"
-        with records.span("evaluate", step=0):
-            results, temperature = measure(job, spec, index, built.network, batches, stop)
+        with debugged(job, spec, index, built) as debugger:
+            if spec.soup:
+                soup.mix(built.network, batches, spec, stop=stop)
+            elif spec.optimizer != "lbfgs":  # which `prepare` has fitted already
+                fitted = fit(
+                    built.network,
+                    batches,
+                    spec,
+                    checkpoints=job.checkpoints,
+                    records=records,
+                    stop=stop,
+                    progress=expected,
+                    pause=int(job.pause.read_text()) if job.pause.is_file() else None,
+                    debugger=debugger,
+                )
+                if fitted.stopped:
+                    return "STOPPED"
+            with records.span("evaluate", step=0):
+                results, temperature = measure(job, spec, index, built.network, batches, stop)
         built.network.put_back()
         samples = images.sample("valid", SAMPLES, built.network.preprocess.image_size)
         keep(job, spec, built, index, results, temperature, samples)

@@ -16,7 +16,7 @@ GROUPS = {
         *("early_stopping", "monitor", "seed", "soup"),
     ),
     "Data": ("split_seed", "evaluate_test"),
-    "Debugger": ("rules", "on_finding"),
+    "Debugger": ("debug", "debug_interval", "rules", "on_finding"),
     "Machine": ("device", "precision", "threads", "workers", "checkpoint_seconds"),
 }
 """Where a setting stands in `houndsight train --help`."""

@@ -5,8 +5,11 @@ Beside each validation a fixed part of the training images is judged in the same
 the two is what the network has learnt by heart, free of augmentation, dropout and running averages over an epoch.
 """
 
+import json
+import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,16 +21,24 @@ from torch import Tensor, nn
 from houndsight import metrics
 from houndsight.data.loader import Batch, Batches, ImageBatches
 from houndsight.errors import NonFiniteLossError
-from houndsight.models.network import Network
+from houndsight.folders import JobFolder
+from houndsight.models.network import Built, Network
+from houndsight.records.rules.engine import Engine
 from houndsight.records.rules.moment import Samples
+from houndsight.records.tensors import STATISTICS
 from houndsight.records.writer import RecordWriter
-from houndsight.spec import ClassifierSpec, Finding
+from houndsight.results import Evaluation
+from houndsight.spec import ClassifierSpec, Finding, Index
 from houndsight.training.optim import peak
 from houndsight.watch.debugger import Debugger
 from houndsight.watch.outlet import Saved, confused
+from houndsight.watch.plan import DebugSpec, Schedule
+from houndsight.workspace import write_json
 
 PROBE = 256
 """Training images in the probe, at most."""
+
+log = logging.getLogger("houndsight")
 
 Numbers = NDArray[np.float32]
 
@@ -156,3 +167,69 @@ def samples(ids: Tensor, logits: Tensor, labels: Tensor, guesses: Tensor) -> Sam
     logits = logits.detach()
     own = torch.logsumexp(logits, dim=1) - logits.gather(1, labels[:, None])[:, 0]
     return Samples(ids.cpu().numpy(), own.cpu().numpy(), guesses.cpu().numpy(), labels.cpu().numpy())
+
+
+@contextmanager
+def debugged(job: JobFolder, spec: ClassifierSpec, index: Index, built: Built) -> Iterator[Debugger | None]:
+    """The debugger of a job, with all rules; None where the job asked for none. The findings are written at the end."""
+    if spec.debug == "off":
+        yield None
+        return
+    debugger = Debugger(
+        job.records,
+        DebugSpec(schedule=Schedule(interval=spec.debug_interval)),
+        rules=lambda facts: Engine(facts, spec.rules, on_finding=spec.on_finding, statistics=STATISTICS, folder=job),
+        checkpoints=job.checkpoints,
+        facts=facts_of(spec, index, built),
+    )
+    try:
+        yield debugger
+        if not debugger.begun:  # fitted in closed form: there are no steps, and still classes that may be confused
+            debugger.begin({})
+            _judge_evaluation(job, debugger)
+    finally:
+        if debugger.begun:
+            debugger.close()
+            if debugger.governor.steps:
+                log.info("%s", debugger.summary())
+            if debugger.broken is not None:
+                _confess(job, debugger)
+
+
+def facts_of(spec: ClassifierSpec, index: Index, built: Built) -> dict[str, Any]:
+    """What data and network say of a training before it begins (records/facts.py)."""
+    train = index.splits["train"]
+    preprocess = built.network.preprocess
+    return {
+        "num_classes": len(index.classes),
+        "classes": list(index.classes),
+        "class_counts": np.bincount(train.labels, minlength=len(index.classes)).tolist(),
+        "samples": len(train),
+        "batch_size": spec.batch_size,
+        "pretrained": spec.weights != "none",
+        "preprocess": {"mean": list(preprocess.mean), "std": list(preprocess.std)},
+        "optimizer": spec.optimizer,
+        "loss": "cross_entropy",
+    }
+
+
+def _judge_evaluation(job: JobFolder, debugger: Debugger) -> None:
+    path = job.evaluation / "valid.json"
+    if path.is_file():
+        found = Evaluation.read(path)
+        scalars = {"loss": found.metrics["loss"].value, "accuracy": found.metrics["top1"].value}
+        debugger.outlet.put(Saved(0, "valid", scalars=scalars, confusion=np.array(found.confusion, np.int64)))
+
+
+def _confess(job: JobFolder, debugger: Debugger) -> None:
+    """The debugger's own mistake, as a finding of the job."""
+    known = json.loads(job.findings.read_bytes()) if job.findings.is_file() else {"findings": []}
+    own = Finding(
+        source="debugger",
+        rule="debugger",
+        status="Error",
+        message=debugger.summary(),
+        repair="The training is untouched by it; --debug off trains without the debugger.",
+    )
+    known["findings"].append(own.model_dump(mode="json"))
+    write_json(job.findings, known)

@@ -47,12 +47,14 @@ class Debugger:
         *,
         rules: Callable[[dict[str, Any]], Rules] | None = None,
         checkpoints: Path | None = None,
+        facts: dict[str, Any] | None = None,
         worker: int = 0,
         strict: bool = False,
     ) -> None:
         """Write into `folder`; `rules` makes the rules from the facts of the training, once they are known.
 
-        `checkpoints` is where the training keeps its own, for the flight recorder.
+        `facts` are what is known beforehand; `checkpoints` is where the training keeps its own, for the flight
+        recorder.
         """
         self.spec = spec or DebugSpec()
         self.folder, self.strict = folder, strict
@@ -60,6 +62,8 @@ class Debugger:
         self.flight = Flight(folder, self.spec.flight, checkpoints)
         self.outlet = Outlet(folder, worker=worker, on_finding=self._found)
         self._rules = rules
+        self.begun = False
+        """Whether the side thread was started."""
         self.broken: Exception | None = None
         """What made the debugger let go of the training, or None."""
         self.level = 0
@@ -70,7 +74,7 @@ class Debugger:
         """What passes through the networks."""
         self.on_close: list[Callable[[int], None]] = []
         """Called with the number of every training step that has ended."""
-        self._worker = worker
+        self._worker, self._known = worker, facts or {}
         self._mode: str | None = None
         self._models: dict[str, nn.Module] = {}
         self._parameters: dict[int, Parameters] = {}
@@ -122,10 +126,11 @@ class Debugger:
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Write the facts and start the side thread; `attach` does it."""
+        self.begun = True
         if self._worker:
             self.outlet.begin(None)
             return
-        whole = add_facts(self.folder, **facts)
+        whole = add_facts(self.folder, **{**self._known, **facts})
         self.outlet.begin(None if self._rules is None else self._rules(whole))
 
     def detach(self) -> None:
@@ -178,6 +183,16 @@ class Debugger:
     def mode(self, mode: str | None) -> None:
         """Say what the coming forward passes belong to: train, eval, predict or global; None finds out by itself."""
         self._mode = None if mode is None else MODES[mode]
+
+    def mode_now(self) -> str:
+        """Which mode it is, outside of any forward pass: what was said, else evaluation where nothing can learn."""
+        return self._mode or ("train" if torch.is_grad_enabled() else "valid")
+
+    def learn(self, facts: dict[str, Any]) -> None:
+        """Further facts that were found out on the way."""
+        if self._worker == 0:
+            add_facts(self.folder, **facts)
+        self.outlet.learn(facts)
 
     def note(self, lr: float | None, ids: Tensor | None, batch: dict[str, Tensor]) -> None:
         """Tell the flight recorder what the present step is made of."""
@@ -301,7 +316,8 @@ class Debugger:
         """A forward pass outside of training: saved as its schedule says; without one the first after a step."""
         schedule, step = self.spec.of(mode), self.steps[mode]
         if schedule.interval is None:
-            asked = (self._evaluated != self.steps["train"] and schedule.open(step)) or step in schedule.steps
+            fresh = self._evaluated != self.steps["train"] and self.governor.affords(self.governor.cost)
+            asked = (fresh and schedule.open(step)) or step in schedule.steps
         else:
             asked = schedule.saves(step, schedule.interval)
         self._evaluated = self.steps["train"]

@@ -90,6 +90,11 @@ class Governor:
         self._interval = self._choose(cost)
         return full if self.affords(cost) and step % self._interval == 0 else 0
 
+    @property
+    def cost(self) -> float:
+        """CPU seconds that a step saved in full is expected to take; 0 before the first."""
+        return self._cost[True]
+
     def affords(self, seconds: float) -> bool:
         """Whether that much more CPU time is within the budget of the steps so far."""
         return self.own + self.aside + seconds <= self._spec.budget * max(0.0, self.total - self.own)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -114,6 +114,15 @@ class Outlet:
         """Take one scalar; costs a tenth of a microsecond."""
         self._heard.append((name, mode, step, value))
 
+    def learn(self, facts: dict[str, Any]) -> None:
+        """Tell the rules what was found out about the whole training."""
+        if self._rules is not None:
+            self._rules.history.facts.update(facts)
+
+    def wake(self) -> None:
+        """Judge now what was heard."""
+        self._queue.put(Saved(-1, "train"))
+
     def put(self, saved: Saved) -> None:
         """Take the numbers of a step."""
         self._queue.put(saved)
@@ -174,7 +183,8 @@ class Outlet:
             place = self._folder / RAW
             place.mkdir(exist_ok=True)
             safetensors.torch.save_file(item.raw, place / f"{item.mode}-{item.step:09d}.safetensors")
-        self._waiting.append(item)
+        if item.step >= 0:
+            self._waiting.append(item)
         self._emit()
         return True
 
