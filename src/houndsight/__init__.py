@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from houndsight.verbs.evaluate import evaluate
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
+    from houndsight.verbs.profile import profile
     from houndsight.verbs.report import report
     from houndsight.verbs.run import run
     from houndsight.verbs.train import resume, train
@@ -40,6 +41,7 @@ __all__ = [
     "open_job",
     "open_tuning",
     "predict",
+    "profile",
     "report",
     "resume",
     "resume_tuning",
@@ -71,6 +73,7 @@ _HOMES = {
     "open_job": "verbs.job",
     "open_tuning": "verbs.tune",
     "predict": "verbs.predict",
+    "profile": "verbs.profile",
     "report": "verbs.report",
     "resume": "verbs.train",
     "resume_tuning": "verbs.tune",

@@ -58,7 +58,7 @@ def check(
             weights=weights,
             split_seed=split_seed,
             workspace=workspace,
-            progress=_Watch(bar),
+            progress=Watch(bar),
         )
     cleaned = result.write(write) if write else None
     if json:
@@ -70,7 +70,7 @@ def check(
     return 1 if strict and result.wrong else 0
 
 
-class _Watch:
+class Watch:
     """Draws at most four times a second; fits `workspace.Progress`."""
 
     def __init__(self, bar: Bar) -> None:

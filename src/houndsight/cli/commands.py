@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": ("models:evaluate", "Measure a model on labelled images; with two models, compare them."),
     "predict": ("models:predict", "Name what is on some images."),
     "report": ("jobs:report", "Build a job's page again and open it."),
+    "profile": ("profile:profile", "Say what limits the speed of a training, and prove what a change wins."),
     "deploy": ("endpoints:deploy", "Serve a model over HTTP."),
     "update": ("endpoints:update", "Change an endpoint while it answers: model, shares, instances."),
     "invoke": ("endpoints:invoke", "Ask an endpoint what is on some images."),

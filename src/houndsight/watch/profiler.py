@@ -62,13 +62,15 @@ def _facts(job: JobFolder) -> dict[str, Any]:
     """What a job's spec and plan say about how it ran."""
     if json.loads(job.spec.read_bytes()).get("kind") == "script":
         return {"own_loop": True, "instance_type": ScriptSpec.read(job.spec).instance_type}
-    if not job.plan.is_file():
-        return {}
+    return classifier_facts(ClassifierSpec.read(job.plan)) if job.plan.is_file() else {}
+
+
+def classifier_facts(spec: ClassifierSpec) -> dict[str, Any]:
+    """What a complete spec says about how the built-in loop runs here."""
     import torch
 
     from houndsight.data.cache import cores
 
-    spec = ClassifierSpec.read(job.plan)
     gpu = torch.cuda.is_available()
     found = "cuda" if gpu else "mps" if torch.backends.mps.is_available() else "cpu"
     return {
