@@ -134,7 +134,7 @@ def invoke(
     name: Name,
     /,
     *images: Annotated[Path, Parameter(help="Image files.")],
-    top: Annotated[int, Parameter(metavar="N", help="How many classes an image.")] = 5,
+    top: Annotated[int | None, Parameter(metavar="N", help="How many classes an image at most.")] = None,
     variant: Annotated[str | None, Parameter(metavar="NAME", help="Which variant is to answer.")] = None,
     workspace: Place = None,
     json: Json = False,

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ from houndsight.errors import JobError, from_document
 log = logging.getLogger("houndsight")
 
 LINE_BYTES = 1 << 20
+TOLD_SECONDS = 1.0
+"""How long its exit code may take after its line has broken."""
 REAP_SECONDS = 5.0
 """How long the kernel may take to end a process whose line has broken before it is killed again."""
 
@@ -26,7 +27,8 @@ REAP_SECONDS = 5.0
 class Child:
     """A running instance. `ready` and `ended` are futures of the event loop that started it."""
 
-    def __init__(self, pid: int, line: socket.socket, started: "asyncio.subprocess.Process | None") -> None:
+    def __init__(self, pid: int, line: socket.socket, code: "asyncio.Future[int]") -> None:
+        """`code` is the exit code once it is known; it may stay unknown where somebody else was the parent."""
         loop = asyncio.get_running_loop()
         self.pid = pid
         self.pid_started = _since(pid)
@@ -39,7 +41,7 @@ class Child:
         self.beaten = loop.time()
         """When that was, on the loop's clock."""
         self._line = line
-        self._process = started
+        self._code = code
         self._hearing = asyncio.create_task(self._hear())
         self.ready.add_done_callback(lambda future: future.cancelled() or future.exception())
 
@@ -60,7 +62,7 @@ class Child:
             except OSError as error:
                 ours.close()
                 raise JobError(f"No process could be started: {error.strerror}.") from error
-        return cls(started.pid, ours, started)
+        return cls(started.pid, ours, asyncio.ensure_future(started.wait()))
 
     def tell(self, order: dict[str, Any]) -> None:
         """Send one order; an instance that is gone or deaf needs none, its end is noticed elsewhere."""
@@ -104,14 +106,11 @@ class Child:
 
     async def _end(self) -> None:
         """The line is the process: one without the other is ended here."""
-        code: int | None = None
-        if self._process is not None:
-            waiting = asyncio.ensure_future(self._process.wait())
-            if not (await asyncio.wait({waiting}, timeout=REAP_SECONDS))[0]:
-                self.kill()
-            code = await waiting
-        elif not await asyncio.to_thread(process.await_end, self.pid, REAP_SECONDS):
+        await asyncio.wait({self._code}, timeout=TOLD_SECONDS)
+        if not self._code.done() and not await asyncio.to_thread(process.await_end, self.pid, REAP_SECONDS):
             self.kill()
+            await asyncio.to_thread(process.await_end, self.pid, REAP_SECONDS)
+        code = self._code.result() if self._code.done() else None
         reason = _ended(code)
         if not self.ready.done():
             self.ready.set_exception(JobError(f"An instance ended before it was ready: {reason}."))
@@ -146,8 +145,3 @@ def load(children: Sequence[Child]) -> list[dict[str, Any]]:
             row |= {"memory_bytes": each.memory_info().rss, "cpu_seconds": round(times.user + times.system, 3)}
         rows.append(row)
     return rows
-
-
-def quick_environment(extra: dict[str, str]) -> dict[str, str]:
-    """The environment of an instance: that of the supervisor, and output that is not held back."""
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **extra}

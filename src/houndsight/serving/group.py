@@ -19,6 +19,8 @@ STUCK_SECONDS = 90.0
 """So does one whose oldest batch has been computed for so long: every caller has been answered 504 after 60 s."""
 START_SECONDS = 180.0
 """Longest start of an instance."""
+LEAVE_SECONDS = 2.0
+"""How long an instance that could not begin may take to leave."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 30.0
 """Seconds before an instance that crashed is started again: doubled from crash to crash, up to half a minute."""
 SOUND_SECONDS = 60.0
@@ -85,15 +87,19 @@ class Slot:
     async def _live(self) -> str:
         """Start one instance and stay with it to its end; returns why it ended."""
         self.state = "starting"
-        child = self.child = await self._start(self.number)
-        if self._stopping.is_set():
-            await child.stop(0.0)
-        self._changed()
+        child: Child | None = None
         try:
             async with asyncio.timeout(START_SECONDS):
+                child = self.child = await self._start(self.number)
+                if self._stopping.is_set():
+                    await child.stop(0.0)
+                self._changed()
                 await asyncio.shield(child.ready)
-        except TimeoutError:
-            child.kill()
+        except (TimeoutError, HoundsightError) as error:
+            if child is not None:
+                await child.stop(LEAVE_SECONDS)
+            if isinstance(error, HoundsightError):
+                raise
             raise JobError(f"An instance was not ready after {START_SECONDS:.0f} s.") from None
         if not self._stopping.is_set():
             self.state = "ready"

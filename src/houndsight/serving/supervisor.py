@@ -27,6 +27,7 @@ from houndsight.errors import HoundsightError, JobError, RequestError
 from houndsight.folders import EndpointFolder
 from houndsight.serving import child as children
 from houndsight.serving import control, revision, rollout
+from houndsight.serving.births import Births
 from houndsight.serving.child import Child
 from houndsight.serving.endpoint import EndpointSpec, EndpointState, EndpointStatus, Variant, held
 from houndsight.serving.group import Group
@@ -34,7 +35,6 @@ from houndsight.workspace import remove_tree, write_json
 
 log = logging.getLogger("houndsight")
 
-INSTANCE = (sys.executable, "-P", "-m", "houndsight.serving.instance")
 MARGIN_SECONDS = 5.0
 """What an instance may take beyond its own time to drain before it is killed."""
 CRASHES = 5
@@ -49,6 +49,7 @@ class Supervisor:
         self.spec = EndpointSpec.read(folder.spec)
         self.groups: list[Group] = []
         self.ending = asyncio.Event()
+        self.births = Births(folder.name)
         self.last = ""
         """What became of the last update."""
         self._phase: EndpointState | None = "Creating"
@@ -72,6 +73,7 @@ class Supervisor:
                 self.phase("Deleting")
                 self.listener.close()
                 await asyncio.gather(*(group.shrink(0, self.grace) for group in self.groups))
+                self.births.close()
         self._save()
 
     @contextmanager
@@ -104,6 +106,7 @@ class Supervisor:
             await doing
 
     async def _create(self, tell: Any) -> None:
+        await self.births.warm()  # beside the model's preparation: both import torch, each for itself
         for variant in self.spec.variants:
             tell({"note": f"Preparing {variant.model} for {variant.name}."})
             group = await self.add(variant, weight=variant.weight)
@@ -144,13 +147,12 @@ class Supervisor:
     async def _start(self, group: Group, number: int) -> Child:
         private = f"{self.folder.sockets.name}/{number}.sock"
         Path(private).unlink(missing_ok=True)
-        command = [
-            *INSTANCE,
+        arguments = [
             *("--name", self.folder.name, "--variant", group.variant.name),
             *("--settings", str(revision.settings_file(self.folder, group.key))),
             *("--listen", f"fd:{self.listener.fileno()}", "--listen", f"unix:{private}", "--slot", str(number)),
         ]
-        child = await Child.start(command, [self.listener.fileno()], children.quick_environment({}))
+        child = await self.births.child(arguments, [self.listener.fileno()])
         child.tell(self._routes(group))
         return child
 
@@ -219,6 +221,7 @@ class Supervisor:
                 "changed": changed,
                 "pid": os.getpid(),
                 "pid_started": process.started(os.getpid()),
+                "helpers": self.births.processes(),
                 "instances": tuple(each for group in self.groups for each in group.statuses()),
             }
         )

@@ -21,6 +21,7 @@ from houndsight.errors import HoundsightError, ImageError, JobError, RequestErro
 from houndsight.folders import EndpointFolder
 from houndsight.serving import control
 from houndsight.serving import endpoint as base
+from houndsight.serving.client import Endpoint
 from houndsight.serving.endpoint import EndpointSpec, EndpointStatus, Variant
 from houndsight.verbs.models import find_model
 from houndsight.verbs.predict import read_image
@@ -76,6 +77,18 @@ class Deployment:
     def key(self) -> str | None:
         """The key that callers send as `X-Api-Key`, or None where there is none."""
         return self.files.key.read_text(encoding="utf-8").strip() if self.files.key.is_file() else None
+
+    def client(self) -> Endpoint:
+        """A client of it, which any program could have by address and key."""
+        return Endpoint(self.url, api_key=self.key)
+
+    def predict(self, image: bytes | str | Path, *, variant: str | None = None) -> list[dict[str, Any]]:
+        """`[{"class", "probability"}, ...]`, most probable first, of one image: its bytes or a file."""
+        client = self.client()
+        try:
+            return client.predict(image, variant=variant)
+        finally:
+            client.close()
 
     def document(self) -> dict[str, Any]:
         """What `houndsight deploy --json` prints."""
@@ -222,28 +235,30 @@ def invoke(
     name: str,
     images: str | Path | Iterable[str | Path],
     *,
-    top: int = 5,
+    top: int | None = None,
     variant: str | None = None,
     workspace: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """What `predict` gives, answered by the endpoint of that name; `variant` says which model is to answer.
 
-    An image that the endpoint refuses has an `error` instead of predictions; the others are not hurt by it.
+    At most as many classes an image as the endpoint was deployed with. An image that it refuses has an `error` instead
+    of predictions; the others are not hurt by it.
     """
-    from houndsight.serving.client import Endpoint
-
+    if top is not None and top < 1:
+        raise SpecError(f"One setting is wrong: top: must be 1 or more (got {top}).")
     found = open_endpoint(name, workspace=workspace)
     _refuse_dead(found)
+    client = found.client()
     paths = [Path(images)] if isinstance(images, str | Path) else [Path(each) for each in images]
     results: list[dict[str, Any]] = []
-    with Endpoint(found.url, key=found.key) as client:
-        for path in paths:
-            entry: dict[str, Any] = {"image": str(path), "predictions": []}
-            try:
-                entry["predictions"] = client.predict(read_image(path), top=top, variant=variant)
-            except ImageError as error:
-                entry["error"] = error.document()
-            results.append(entry)
+    for path in paths:
+        entry: dict[str, Any] = {"image": str(path), "predictions": []}
+        try:
+            entry["predictions"] = client.predict(read_image(path), variant=variant)[:top]
+        except ImageError as error:
+            entry["error"] = error.document()
+        results.append(entry)
+    client.close()
     return results
 
 
