@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from houndsight.errors import ImageError, RequestError
 from houndsight.serving.batching import Image
 from houndsight.serving.settings import Limits
 from houndsight.spec import Preprocess
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _PICTURES = (
     "application/x-image",
@@ -102,7 +105,7 @@ def gunzip(body: bytes, most: int) -> bytes:
 def _parts(options: str, body: bytes, limits: Limits) -> list[bytes]:
     """Every file of a form, in order; fields without a file name count where they hold an image's bytes."""
     from python_multipart.exceptions import MultipartParseError
-    from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+    from python_multipart.multipart import MultipartParser, parse_options_header
 
     _, found = parse_options_header(f"multipart/form-data;{options}")
     boundary = found.get(b"boundary", b"")
@@ -115,7 +118,7 @@ def _parts(options: str, body: bytes, limits: Limits) -> list[bytes]:
         parts[-1] += block[start:end]
 
     try:
-        parser = MultipartParser(boundary, cast(MultipartCallbacks, {"on_part_begin": begin, "on_part_data": data}))
+        parser = MultipartParser(boundary, cast("MultipartCallbacks", {"on_part_begin": begin, "on_part_data": data}))
         parser.write(body)
         parser.finalize()
     except (MultipartParseError, ValueError) as error:
@@ -233,8 +236,8 @@ def _from_array(array: NDArray[Any], preprocess: Preprocess, limits: Limits) -> 
     side = preprocess.image_size
     single = array.ndim == 3
     batch = array[None] if single else array
-    if batch.ndim != 4 or 0 in batch.shape:
-        raise RequestRefusedError(400, f"Expected pixels (n, H, W, 3), got the shape {array.shape}.")
+    if batch.ndim != 4 or 0 in batch.shape or batch.dtype.kind not in "uif":
+        raise RequestRefusedError(400, f"Expected pixels (n, H, W, 3), got {array.dtype} {array.shape}.")
     if len(batch) > limits.images:
         raise RequestRefusedError(413, f"The array holds {len(batch)} images; {limits.images} are taken at once.")
     if batch.shape[3] != 3 and batch.shape[1:] == (3, side, side) and batch.dtype.kind == "f":

@@ -1,0 +1,1 @@
+"""Tests of what one instance does: reading, batching, answering, limits, life and death."""
