@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("houndsight")
 
-TURNS = 2
-"""How often each side has its turn: A B A B, so that what changes on the machine meanwhile meets both."""
+TURNS = 4
+"""How often each side has its turn, A B A B ...: what changes on the machine meanwhile meets both."""
 _ENDLESS = 10_000_000
-_DRAWS = 500
+_T95 = 3.182  # of Student's distribution with TURNS - 1 = 3 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Proof:
     won: float
     """How many times as many images a second."""
     low: float
-    """Lower end of the 95 % interval of `won`, over steps."""
+    """Lower end of the 95 % interval of `won`, from turn to turn."""
     high: float
     """Upper end."""
     images_per_second: tuple[float, float]
@@ -83,6 +83,7 @@ class Bench:
         from houndsight.data.cache import decode_all
         from houndsight.models import network
         from houndsight.training import plan
+        from houndsight.training.device import choose_device, choose_precision
 
         asked = ClassifierSpec.create(data=str(data), **settings)
         place = Workspace.find(workspace)
@@ -97,8 +98,11 @@ class Bench:
                 "These settings fit a linear head in closed form: there is no loop whose speed could be judged.",
                 "Give --recipe lp-ft or --freeze none, or look at a job of yours: houndsight profile JOB.",
             )
+        device = choose_device(spec.device)
+        arithmetic = str(choose_precision(spec.precision, device)).removeprefix("torch.")
         # A probe of the head changes its first weights, not the speed of a step.
-        spec = spec.model_copy(update={"epochs": None, "steps": _ENDLESS, "head_start": "random"})
+        fixed = {"epochs": None, "steps": _ENDLESS, "head_start": "random", "precision": arithmetic}
+        spec = spec.model_copy(update=fixed)
         with tempfile.TemporaryDirectory(prefix="houndsight-") as scratch:
             yield cls(spec, built.network, index, images, place, Path(scratch))
 
@@ -109,10 +113,10 @@ class Bench:
         folder = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=parent))
         sampler = Sampler(folder, 0.2)
         try:
-            self._train(self.spec, folder, seconds)
+            looked = self._train(self.spec, folder, seconds, look=True)
         finally:
             sampler.stop()
-        write_json(folder / runs.FACTS, Facts(**self._facts()))
+        write_json(folder / runs.FACTS, Facts(**self._facts(), **looked))
         found = document(runs.read(folder))
         write_json(folder / "profile.json", found)
         return folder, found
@@ -121,8 +125,9 @@ class Bench:
         """What is worth trying: the verdict's change, or where arithmetic is the limit what makes it cheaper."""
         if verdict is None:
             return []
-        if verdict.settings:
-            return [(verdict.settings, verdict.expected)]
+        for each in (verdict, *verdict.alternatives):
+            if each.settings:
+                return [(each.settings, each.expected)]
         other = "bfloat16" if self.spec.precision == "float32" else "float32"
         return [({"precision": other}, None), ({"batch_size": 2 * self.spec.batch_size}, None)]
 
@@ -130,16 +135,16 @@ class Bench:
         """Train in turns with and without `change`, `seconds` in all."""
         changed = self.spec.model_copy(update=change)
         each = seconds / (2 * TURNS)
-        began, steps = time.monotonic(), {"a": [np.empty(0)], "b": [np.empty(0)]}
+        began = time.monotonic()
+        rates: dict[str, list[float]] = {"a": [], "b": []}
         for turn in range(TURNS):
             for side, spec in (("a", self.spec), ("b", changed)):
                 folder = self.scratch / f"{len(list(self.scratch.iterdir()))}-{side}{turn}"
                 self._train(spec, folder, each)
-                steps[side].append(_seconds_per_image(folder, spec.batch_size))
-        before, after = (np.concatenate(steps[side]) for side in ("a", "b"))
-        if len(before) == 0 or len(after) == 0:
-            raise SpecError(f"No step was done within {each:.0f} seconds.", "Give more --seconds.")
-        won, low, high = ratio(before, after)
+                rates[side].append(_images_per_second(folder, spec.batch_size))
+        if min(*rates["a"], *rates["b"]) == 0:
+            raise SpecError(f"No step was done within {each:.1f} seconds.", "Give more --seconds.")
+        won, low, high = ratio(rates["a"], rates["b"])
         return Proof(
             change=change,
             before={name: getattr(self.spec, name) for name in change},
@@ -147,11 +152,13 @@ class Bench:
             won=won,
             low=low,
             high=high,
-            images_per_second=(1 / float(before.mean()), 1 / float(after.mean())),
+            images_per_second=(float(np.mean(rates["a"])), float(np.mean(rates["b"]))),
             seconds=time.monotonic() - began,
         )
 
-    def _train(self, spec: ClassifierSpec, folder: Path, seconds: float) -> None:
+    def _train(self, spec: ClassifierSpec, folder: Path, seconds: float, *, look: bool = False) -> dict[str, Any]:
+        """Train for so long; with `look`, what a look at the network says afterwards."""
+        from houndsight.data.loader import ImageBatches
         from houndsight.models import network
         from houndsight.training.loop import fit
         from houndsight.training.prepare import prepare
@@ -170,6 +177,11 @@ class Bench:
                 stop=lambda: time.monotonic() >= end,
                 progress=_quiet,
             )
+        if not look or not isinstance(batches, ImageBatches):
+            return {}
+        from houndsight.watch import study
+
+        return study.look_at_images(net, spec.batch_size, net.preprocess.image_size, self.place.cache)
 
     def _facts(self) -> dict[str, Any]:
         from houndsight.watch.profiler import classifier_facts
@@ -177,19 +189,21 @@ class Bench:
         return classifier_facts(self.spec)
 
 
-def ratio(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """How many times as fast, with the 95 % interval of a bootstrap over steps: seconds per image (n,) and (m,)."""
-    rng = np.random.default_rng(0)
-    drawn = [
-        rng.choice(before, len(before)).mean() / rng.choice(after, len(after)).mean() for _ in range(_DRAWS)
-    ]  # fmt: skip
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(before.mean() / after.mean()), float(low), float(high)
+def ratio(before: list[float], after: list[float]) -> tuple[float, float, float]:
+    """How many times as fast, with its 95 % interval: the mean of the turns' log ratios and Student's t.
+
+    Turns, not steps, are what repeats: a neighbour that comes and goes moves all steps of a turn together.
+    """
+    logs = np.log(np.array(after) / np.array(before))
+    error = _T95 * float(logs.std(ddof=1)) / len(logs) ** 0.5
+    middle = float(logs.mean())
+    return float(np.exp(middle)), float(np.exp(middle - error)), float(np.exp(middle + error))
 
 
-def _seconds_per_image(folder: Path, batch: int) -> np.ndarray:
-    loop = runs.read(folder).loop
-    return loop.each() / batch
+def _images_per_second(folder: Path, batch: int) -> float:
+    """Rate of one turn by its median step, 0 where there was none."""
+    each = runs.read(folder).loop.each()
+    return batch / float(np.median(each)) if len(each) else 0.0
 
 
 def _quiet(_stage: str, _done: int, _total: int) -> None:

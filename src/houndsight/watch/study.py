@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from houndsight.watch.seen import filled
+from houndsight.watch.seen import Outline, filled
 from houndsight.workspace import friendly_disk_errors, write_json
 
 _SIDE = 512
@@ -36,6 +36,13 @@ def look(network: nn.Module, args: Any, kwargs: Any, batch: int, cache: Path | N
     if device == "cpu" and torch.cuda.is_available():
         found["gpu_flop_rate"] = flop_rate("cuda", cache)
     return found
+
+
+def look_at_images(network: nn.Module, batch: int, side: int, cache: Path | None = None) -> dict[str, Any]:
+    """`look` at a network that takes uint8 images (B, 3, side, side)."""
+    images = Outline(torch.empty((batch, 3, side, side), dtype=torch.uint8, device="meta"))
+    with torch.random.fork_rng(), torch.enable_grad():
+        return look(network, (images,), {}, batch, cache)
 
 
 def flops(network: nn.Module, args: Any, kwargs: Any) -> float | None:
