@@ -11,9 +11,18 @@ from houndsight.cli.output import document, megabytes, note, percent, say, table
 from houndsight.errors import SpecError
 from houndsight.verbs import endpoints as verbs
 from houndsight.verbs.endpoints import Deployment
+from houndsight.verbs.handlers import Script
 
 Name = Annotated[str, Parameter(help="Name of the endpoint.")]
 Model = Annotated[str, Parameter(help="A job, a folder or a model.tar.gz.")]
+EntryPoint = Annotated[
+    str | None, Parameter(metavar="FILE", help="SageMaker script (inference.py) that answers for the model.")
+]
+SourceDir = Annotated[
+    Path | None, Parameter(metavar="DIR", help="Folder of the script and of what it imports; else it comes alone.")
+]
+Trust = Annotated[bool, Parameter(help="Run the code that a model.tar.gz of others brings in its code/.")]
+Requirements = Annotated[bool, Parameter(help="Install what the script's requirements.txt asks for and is missing.")]
 
 
 def deploy(
@@ -40,6 +49,10 @@ def deploy(
     ] = 0.0,
     capture: Annotated[float, Parameter(metavar="NUMBER", help="Share of the requests to keep. [0]")] = 0.0,
     allow_url: Annotated[bool, Parameter(help="Fetch images that a request names by their address.")] = False,
+    entry_point: EntryPoint = None,
+    source_dir: SourceDir = None,
+    trust_code: Trust = False,
+    allow_requirements: Requirements = False,
     workspace: Place = None,
     json: Json = False,
 ) -> None:
@@ -57,6 +70,7 @@ def deploy(
         reject_below=reject_below,
         capture=capture,
         allow_url=allow_url,
+        script=Script(entry_point, source_dir, trust_code, allow_requirements),
         workspace=workspace,
         tell=note,
     )
@@ -85,6 +99,10 @@ def update(
     bake: Annotated[
         float, Parameter(metavar="SECONDS", help="How long the new model is watched before the old one goes. [10]")
     ] = 10.0,
+    entry_point: EntryPoint = None,
+    source_dir: SourceDir = None,
+    trust_code: Trust = False,
+    allow_requirements: Requirements = False,
     workspace: Place = None,
     json: Json = False,
 ) -> None:
@@ -100,6 +118,7 @@ def update(
         canary=None if canary is None else _share(canary, "canary"),
         variants=None if variants is None else _shares(variants),
         bake=bake,
+        script=Script(entry_point, source_dir, trust_code, allow_requirements),
         workspace=workspace,
         tell=note,
     )
@@ -197,6 +216,9 @@ def describe(name: Name, /, *, workspace: Place = None, json: Json = False) -> N
         for each in whole["variants"]
     )
     table(rows, ("VARIANT", "WEIGHT", "INSTANCES", "RUNTIME", "MODEL"))
+    for each in whole["variants"]:
+        if each.get("problem"):
+            say(f"{each['name']} answers every request with 500. {each['problem']}")
     if whole["running"]:
         table((_instance(each) for each in whole["running"]), (*_COLUMNS, "WHY RESTARTED"))
 

@@ -64,6 +64,11 @@ class Child:
                 raise JobError(f"No process could be started: {error.strerror}.") from error
         return cls(started.pid, ours, asyncio.ensure_future(started.wait()))
 
+    @property
+    def problem(self) -> str:
+        """Why it answers every request with 500, where it does; see `serving.handlers`."""
+        return str(self.beat.get("problem", ""))
+
     def tell(self, order: dict[str, Any]) -> None:
         """Send one order; an instance that is gone or deaf needs none, its end is noticed elsewhere."""
         with suppress(OSError):
@@ -98,6 +103,7 @@ class Child:
         self.beaten = asyncio.get_running_loop().time()
         match said.get("event"):
             case "ready" if not self.ready.done():
+                self.beat = said
                 self.ready.set_result(said)
             case "failed" if not self.ready.done():
                 self.ready.set_exception(from_document(said["error"]))

@@ -39,6 +39,8 @@ class Variant(Frozen):
     """The model as it was named."""
     revision: str
     """Its folder below the endpoint's `models/`."""
+    staged: str = ""
+    """Folder made of a foreign model and a script (`modeldir`), which the endpoint takes; empty for an artifact."""
     weight: float = Field(default=1.0, ge=0.0, le=1e6)
     """Its share of the traffic, relative to the other variants'."""
     instances: int = Field(default=1, ge=1, le=MOST_INSTANCES)

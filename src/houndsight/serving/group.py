@@ -155,6 +155,12 @@ class Group:
         """The slots whose instance answers."""
         return [slot for slot in self.slots if slot.state == "ready"]
 
+    @property
+    def problem(self) -> str:
+        """Why a script's model cannot answer, as one of its instances says; it answers /ping all the same."""
+        living = [slot.child for slot in self.slots if slot.child is not None and slot.state == "ready"]
+        return next((child.problem for child in living if child.problem), "")
+
     async def grow(self, count: int) -> None:
         """Add instances until there are `count`; the first alone, so that a model that cannot be served is tried once.
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from houndsight.errors import HoundsightError, JobError, RequestError
 from houndsight.serving.accept import Board
 from houndsight.serving.link import Link
 from houndsight.serving.settings import InstanceSettings
+
+if TYPE_CHECKING:
+    from houndsight.serving.metrics import Metrics
+    from houndsight.serving.service import Service
 
 log = logging.getLogger("houndsight")
 
@@ -77,15 +81,10 @@ async def _serve(asked: argparse.Namespace, settings: InstanceSettings, link: Li
 
     from houndsight.serving.app import build_app
     from houndsight.serving.capture import Capture
-    from houndsight.serving.predictor import Predictor
     from houndsight.serving.routes import Routes
     from houndsight.serving.server import Server
-    from houndsight.serving.service import ImageService
 
-    predictor = Predictor.open(settings.model, settings.threads)
-    predictor.pixels = settings.limits.pixels
-    warm(predictor, settings.batch)
-    service = ImageService(predictor, settings, metrics)
+    service, runtime = await _service(settings, metrics)
     routes, capture = Routes(), None
     if settings.capture is not None:
         share, most = settings.capture_share, settings.capture_bytes
@@ -108,7 +107,7 @@ async def _serve(asked: argparse.Namespace, settings: InstanceSettings, link: Li
     if link is not None:
         link.keep(beat=server.beat, order=routes.order, gone=server.drain)
     try:
-        await server.run(sockets, lambda: _ready(link, asked, predictor.runtime))
+        await server.run(sockets, lambda: _ready(link, asked, runtime, service.problem))
     finally:
         service.stop()
         if capture is not None:
@@ -117,10 +116,25 @@ async def _serve(asked: argparse.Namespace, settings: InstanceSettings, link: Li
             link.close()
 
 
-def _ready(link: Link | None, asked: argparse.Namespace, runtime: str) -> None:
+async def _service(settings: InstanceSettings, metrics: "Metrics") -> "tuple[Service, str]":
+    """What answers, warm, and what to call it: a prepared classifier, or the handlers of a script."""
+    if settings.handlers is not None:
+        from houndsight.serving.handlers import HandlerService
+
+        return await HandlerService.open(settings, metrics), f"handlers of {settings.handlers.name}"
+    from houndsight.serving.predictor import Predictor
+    from houndsight.serving.service import ImageService
+
+    predictor = Predictor.open(settings.model, settings.threads)
+    predictor.pixels = settings.limits.pixels
+    warm(predictor, settings.batch)
+    return ImageService(predictor, settings, metrics), predictor.runtime
+
+
+def _ready(link: Link | None, asked: argparse.Namespace, runtime: str, problem: str) -> None:
     log.info("Instance %d of %s (%s) is ready: %s.", asked.slot, asked.name, asked.variant, runtime)
     if link is not None:
-        link.ready()
+        link.ready(problem)
 
 
 def warm(predictor: Any, batch: int) -> None:

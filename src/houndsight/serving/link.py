@@ -30,9 +30,9 @@ class Link:
         self._rest, self._unsent = b"", b""
         self._beating: asyncio.TimerHandle | None = None
 
-    def ready(self) -> None:
-        """Say that the model is loaded and warm."""
-        self._tell({"event": "ready"})
+    def ready(self, problem: str = "") -> None:
+        """Say that the model is loaded and warm, or `problem`: why a script's model is not, and every answer is 500."""
+        self._tell({"event": "ready", "problem": problem})
 
     def failed(self, error: HoundsightError) -> None:
         """Say why this instance cannot serve; it ends after that."""

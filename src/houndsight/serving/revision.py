@@ -9,6 +9,7 @@ from typing import Any
 
 from houndsight.errors import JobError, from_document
 from houndsight.folders import EndpointFolder
+from houndsight.serving import modeldir
 from houndsight.serving.endpoint import EndpointSpec, Variant
 from houndsight.workspace import friendly_disk_errors, remove_tree, write_json
 
@@ -27,6 +28,11 @@ async def prepare(folder: EndpointFolder, variant: Variant, spec: EndpointSpec) 
     with friendly_disk_errors(folder.path):
         place.mkdir(parents=True)
     try:
+        if variant.staged:
+            settings = spec.settings(folder, str(place / "model"))
+            settings, about = await asyncio.to_thread(modeldir.take, Path(variant.staged), place, settings)
+            write_json(settings_file(folder, variant.revision), settings)
+            return about
         said = await _run(variant.model, folder.path.parent.parent / "cache", spec.runtime)
         await asyncio.to_thread(_take, Path(said["folder"]), place / "model")
         write_json(settings_file(folder, variant.revision), spec.settings(folder, str(place / "model")))

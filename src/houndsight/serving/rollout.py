@@ -34,8 +34,8 @@ class Change(Frozen):
 
     model: str | None = None
     """Path of a new model, or None."""
-    named: str = ""
-    """The model as it was typed."""
+    staged: str = ""
+    """Folder of the new model where a script answers for it; see `endpoint.Variant`."""
     revision: str = ""
     """Folder of the new model."""
     variants: dict[str, float] | None = None
@@ -83,7 +83,13 @@ async def _replace(of: "Supervisor", change: Change, tell: Tell) -> None:
     assert change.model is not None
     count = change.instances or blue.variant.instances
     variant = blue.variant.model_copy(
-        update={"model": change.model, "revision": change.revision, "instances": count, "weight": 1.0}
+        update={
+            "model": change.model,
+            "revision": change.revision,
+            "staged": change.staged,
+            "instances": count,
+            "weight": 1.0,
+        }
     )
     green = await _add(of, variant, tell)
     try:
@@ -109,6 +115,8 @@ async def _add(of: "Supervisor", variant: Variant, tell: Tell) -> Group:
     try:
         settings = InstanceSettings.read(revision.settings_file(of.folder, group.key))
         await check.all_answer(of.folder, settings, [slot.number for slot in group.slots])
+        if group.problem:
+            raise JobError(f"The new model was taken back. {group.problem}", _LOOK)
     except BaseException:
         await of.remove(group)
         raise
@@ -169,7 +177,12 @@ def _newcomer(spec: EndpointSpec, change: Change) -> Variant:
         )
     count = change.instances or spec.variants[0].instances
     return Variant.create(
-        name=new[0], model=change.model, revision=change.revision, weight=change.variants[new[0]], instances=count
+        name=new[0],
+        model=change.model,
+        revision=change.revision,
+        staged=change.staged,
+        weight=change.variants[new[0]],
+        instances=count,
     )
 
 

@@ -196,6 +196,7 @@ class Server:
             "connections": len(self.state.connections),
             "waiting": service.waiting,
             "computing": round(service.longest, 3),
+            "problem": service.problem,
         }
 
     def _made(self, private: bool) -> Connection:

@@ -40,6 +40,8 @@ class InstanceSettings(Frozen):
     """Prepared model folder (`serving.prepare`), or for handlers the unpacked model folder."""
     handlers: Path | None = None
     """A SageMaker `inference.py` whose functions answer instead of the classifier."""
+    python: Path | None = None
+    """The interpreter that runs them, where they asked for packages of their own; else this one."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """Compute threads; by default one a core the process may use."""
     batch: int = Field(default=8, ge=1, le=64)

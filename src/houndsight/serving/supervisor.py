@@ -112,6 +112,8 @@ class Supervisor:
             group = await self.add(variant, weight=variant.weight)
             rows = ", ".join(f"{key} {value}" for key, value in group.about.items())
             tell({"note": f"{variant.name}: {len(group.ready)} instances are ready ({rows})."})
+            if group.problem:
+                tell({"note": f"Every request will be answered with 500. {group.problem}"})
         self.phase(None)
 
     def _failed(self, reason: str) -> None:
@@ -244,7 +246,13 @@ class Supervisor:
             "state": self.state,
             "reason": self._reason(),
             "variants": [
-                {**group.variant.model_dump(), "share": self._share(group), "ready": len(group.ready), **group.about}
+                {
+                    **group.variant.model_dump(exclude={"staged"}),
+                    "share": self._share(group),
+                    "ready": len(group.ready),
+                    "problem": group.problem,
+                    **group.about,
+                }
                 for group in self.groups
             ],
             "instances": [{**each, **rows.get(each["pid"], {})} for each in statuses],

@@ -23,6 +23,8 @@ from houndsight.serving import control
 from houndsight.serving import endpoint as base
 from houndsight.serving.client import Endpoint
 from houndsight.serving.endpoint import EndpointSpec, EndpointStatus, Variant
+from houndsight.verbs import handlers
+from houndsight.verbs.handlers import Script
 from houndsight.verbs.models import find_model
 from houndsight.verbs.predict import read_image
 from houndsight.workspace import Workspace, friendly_disk_errors, remove_tree
@@ -137,6 +139,7 @@ class Deployment:
         variants: dict[str, float] | None = None,
         canary: float | None = None,
         bake: float | None = None,
+        script: Script | None = None,
         workspace: str | Path | None = None,
         tell: Tell = log.info,
     ) -> "Deployment":
@@ -150,12 +153,16 @@ class Deployment:
         if canary is not None and (model is None or variants is not None):
             raise SpecError("A canary is a new model in place of the old one.", "Give a model, and no --variants.")
         change: dict[str, Any] = {"instances": instances, "variants": variants, "canary": canary}
-        if model is not None:
-            change |= {"model": str(find_model(model, workspace).absolute()), "revision": _revision()}
         if bake is not None:
             change["bake"] = bake
         _refuse_dead(self)
-        control.ask(self.files, {"do": "update", "change": change}, tell)
+        if model is None:
+            control.ask(self.files, {"do": "update", "change": change}, tell)
+            return self
+        path = find_model(model, workspace).absolute()
+        with handlers.staged(model, path, script or Script(), workspace) as folder:
+            change |= {"model": str(path), "revision": _revision(), "staged": str(folder or "")}
+            control.ask(self.files, {"do": "update", "change": change}, tell)
         return self
 
     def delete(self) -> None:
@@ -186,20 +193,24 @@ def deploy(
     host: str = "127.0.0.1",
     port: int = 0,
     api_key: str | None = None,
+    script: Script | None = None,
     workspace: str | Path | None = None,
     tell: Tell = log.info,
     **settings: Any,
 ) -> Deployment:
     """Start an endpoint that serves `model`, and return when it answers; it then lives on by itself.
 
-    `settings` are the other fields of `EndpointSpec`: `runtime`, `top`, `form`, `reject_below`, `capture`, `limits`...
+    `script` says which SageMaker script answers, for a model that is not Houndsight's. `settings` are the other fields
+    of `EndpointSpec`: `runtime`, `top`, `form`, `reject_below`, `capture`, `limits`...
     Raises `ModelError` where the model cannot be served, `RequestError` where the port is taken; nothing stays then.
     """
     place = Workspace.find(workspace)
     path = find_model(model, workspace).absolute()
     variant = Variant.create(model=str(path), revision=_revision(), instances=instances)
     spec = EndpointSpec.create(variants=(variant,), host=host, port=port, **settings)
-    with _listen(spec, api_key) as listener:
+    with handlers.staged(model, path, script or Script(), workspace) as staged, _listen(spec, api_key) as listener:
+        if staged is not None:
+            spec = spec.model_copy(update={"variants": (variant.model_copy(update={"staged": str(staged)}),)})
         spec = spec.model_copy(update={"port": listener.getsockname()[1]})
         status = EndpointStatus(url=_url(spec), created=time.time(), changed=time.time())
         files = place.create_endpoint(spec, status, name)
