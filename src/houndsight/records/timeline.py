@@ -166,6 +166,9 @@ def _counted(step: NDArray[np.int64], parts: NDArray[np.float64], steps: int | N
     if steps is not None:
         count[last] = max(1, steps - int(step[last]))
         return count
+    if len(trained) > 1 and np.median(count[trained[:-1]]) == 1:
+        count[last] = 1  # steps that are long enough have a group each
+        return count
     work = parts[:, [STEP_PARTS.index(each) for each in ("forward", "backward", "optimizer")]].sum(axis=1)
     usual = float(np.median(work[trained[:-1]] / count[trained[:-1]])) if len(trained) > 1 else 0.0
     count[last] = max(1, round(float(work[last]) / usual)) if usual > 0 else 1
