@@ -106,7 +106,7 @@ def train_classifier(
                 results, temperature = measure(job, spec, index, built.network, batches, stop)
         built.network.put_back()
         samples = images.sample("valid", SAMPLES, built.network.preprocess.image_size)
-        keep(job, spec, built, index, results, temperature, samples)
+        keep(job, spec, built, index, results, temperature, samples, cache)
     except Stopped:
         return "STOPPED"
     return "COMPLETED"
@@ -140,8 +140,10 @@ def keep(
     results: dict[str, Evaluation],
     temperature: float,
     samples: "NDArray[np.uint8]",
+    cache: Path,
 ) -> None:
     """Write the artifact and pack it."""
+    from houndsight.features.extract import eager_features
     from houndsight.models import artifact
 
     net = built.network
@@ -160,8 +162,9 @@ def keep(
         versions={name: version(name) for name in PACKAGES},
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    artifact.save(job.model, net, card, samples)
-    artifact.pack(job.model, job.model_archive)
+    features = eager_features(net, samples, cache) if spec.freeze == "all" else None  # the same for every trial
+    artifact.save(job.model, net, card, samples, features)
+    artifact.pack(job.model, job.model_archive, level=1 if spec.evaluate_test else 0)
 
 
 def main() -> None:

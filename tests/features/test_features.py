@@ -16,7 +16,7 @@ from houndsight.data.folder import scan
 from houndsight.data.loader import ImageBatches
 from houndsight.features import store
 from houndsight.features.batches import FeatureBatches
-from houndsight.features.extract import Extractor
+from houndsight.features.extract import Extractor, eager_features
 from houndsight.models import runtime
 from houndsight.models.network import Network, build
 from houndsight.records.writer import RecordWriter
@@ -67,6 +67,18 @@ def test_a_second_job_computes_nothing(material: Material) -> None:
     again = extractor(material, precision="float32").features()
     assert again.runtime == "the cache"
     np.testing.assert_array_equal(again.splits["valid"], first.splits["valid"])
+
+
+def test_samples_go_through_the_backbone_once(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And give the logits that the whole network gives."""
+    _, images, network, cache = material
+    samples = images.sample("valid", 20, 32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(samples).permute(0, 3, 1, 2))
+        found = network.head(torch.from_numpy(np.array(eager_features(network, samples, cache))))
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
+    monkeypatch.setattr(runtime.EagerRuntime, "__call__", None)
+    eager_features(network, samples, cache)
 
 
 def test_other_weights_are_other_features(material: Material) -> None:

@@ -102,6 +102,21 @@ def test_round_trip(tmp_path: Path, settings: dict[str, Any]) -> None:
         np.testing.assert_allclose(again, found.logits, atol=1e-5, rtol=1e-5)
 
 
+def test_known_features_of_the_samples_give_the_same_logits(tmp_path: Path) -> None:
+    network, card = made(tmp_path / "whole", hidden=(16,))
+    samples = artifact.load(tmp_path / "whole").images
+    with torch.inference_mode():
+        features = network.eval().features(torch.from_numpy(samples).permute(0, 3, 1, 2)).numpy()
+    artifact.save(tmp_path / "head", network, card, samples, features)
+    whole, head = artifact.load(tmp_path / "whole"), artifact.load(tmp_path / "head")
+    np.testing.assert_allclose(head.logits, whole.logits, atol=1e-5)
+
+
+def test_an_archive_of_level_0_is_read_like_any_other(model: Path, tmp_path: Path) -> None:
+    artifact.pack(model, tmp_path / "model.tar.gz", level=0)
+    np.testing.assert_array_equal(artifact.load(tmp_path / "model.tar.gz").logits, artifact.load(model).logits)
+
+
 def test_saving_leaves_the_network_as_it_is(tmp_path: Path) -> None:
     network, card = made(tmp_path / "a", freeze=2)
     network.train()

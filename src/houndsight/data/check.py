@@ -7,6 +7,7 @@ sound. The result is kept under the cache, so that training after checking looks
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,13 @@ def _key(index: Index) -> str:
     """Names the result: the fingerprint, what the scan left out, and when each file was last written."""
     digest = hashlib.sha256(f"{VERSION} {index.fingerprint}".encode())
     digest.update(json.dumps([each.model_dump() for each in index.rejects]).encode())
-    root = Path(index.root)
     for file in files_of(index):
-        digest.update(f"{_written(root, file)} ".encode())
+        digest.update(f"{_written(index.root, file)} ".encode())
     return digest.hexdigest()[:32]
 
 
-def _written(root: Path, file: File) -> int:
+def _written(root: str, file: File) -> int:
     try:
-        return (root / file.path).stat().st_mtime_ns
+        return os.stat(f"{root}/{file.path}").st_mtime_ns  # noqa: PTH116 - at every start, for every file
     except OSError:
         return 0

@@ -3,6 +3,7 @@
 Keyed by what they depend on: the files, the preprocessing, the weights themselves and the arithmetic.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -22,7 +23,7 @@ from houndsight.data.loader import ImageBatches
 from houndsight.errors import JobError
 from houndsight.features.store import cached
 from houndsight.models.network import Network
-from houndsight.models.runtime import Runtime, fastest
+from houndsight.models.runtime import EagerRuntime, Runtime, fastest
 from houndsight.spec import Index, SplitName
 from houndsight.workspace import Progress
 
@@ -186,3 +187,17 @@ def weights_hash(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def eager_features(network: Network, images: NDArray[np.uint8], cache: Path) -> NDArray[np.float32]:
+    """(n, D): what the backbone gives for `images` (n, S, S, 3) in eager float32, computed once for all jobs."""
+    parts = [FORMAT_VERSION, "eager", weights_hash(network.backbone), network.preprocess.model_dump(), images.shape]
+    key = hashlib.sha256(json.dumps(parts).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:24]
+    width = next(each.in_features for each in network.head.modules() if isinstance(each, nn.Linear))
+
+    def fill(out: NDArray[np.float32]) -> None:
+        front = EagerRuntime(_Backbone(copy.deepcopy(network)))  # which it takes to the CPU
+        for at in range(0, len(images), BATCH):
+            out[at : at + BATCH] = front(np.ascontiguousarray(images[at : at + BATCH]))
+
+    return cached(cache / "features", key, (len(images), width), fill)
