@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from houndsight.errors import SpecError, did_you_mean
 from houndsight.folders import JobFolder
 from houndsight.records.rules.history import History
@@ -125,7 +127,6 @@ class Engine:
             self.flush()
             self._history.end_validation()
             self._closed = True
-            self._ask(lambda rule: rule.judge(self._history), [rule for rule in self._rules if rule.hears & SCALARS])
             self._ask(lambda rule: rule.finish(self._history), self._rules)
             self._write()
         return self.findings()
@@ -147,7 +148,8 @@ class Engine:
             if rule.name in self._broken or len(self._found[rule.name]) >= MOST:
                 continue
             try:
-                said = list(question(rule))
+                with np.errstate(all="ignore"):  # what is not finite is what rules look for
+                    said = list(question(rule))
             except Exception as error:
                 if self._strict:
                     raise

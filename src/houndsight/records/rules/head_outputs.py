@@ -53,8 +53,8 @@ class HeadOutputs(Rule):
         named = f" ({layer})" if own else ""
         floor = np.log(np.e + history.classes - 1) - 1 if history.classes else float("nan")
         said = {
-            "relu": f"The logits go through a ReLU, in {place}: no output is below 0, and {outputs.get('zeros', 0):.0%} "
-            "are 0. A class whose output is 0 for every image gets no gradient any more.",
+            "relu": f"The logits go through a ReLU, in {place}: no output is below 0, "
+            f"and {outputs.get('zeros', 0):.0%} are 0. A class whose output is 0 for every image learns no more.",
             "softmax": f"The outputs are probabilities already, from {place}, and cross_entropy takes their softmax "
             f"again: the loss cannot fall below {floor:.3g}, and gradients are small.",
             "sigmoid": f"The outputs lie between 0 and 1, behind a sigmoid in {place}, and cross_entropy takes them "

@@ -147,8 +147,8 @@ class History:
         if moment.mode == "train":
             self.end_validation()
             self._step = moment.step
-            if moment.confusion is not None:
-                self.epochs.append(_judged(self._step, [moment], self.scalar("epoch_loss")[1][-1:]))
+            if moment.confusion is not None or "epoch_loss" in moment.scalars:
+                self.epochs.append(self._epoch(moment))
         elif moment.mode == "valid":
             self._open.append(moment)
         for name, value in moment.scalars.items():
@@ -163,9 +163,17 @@ class History:
         if moment.confusion is not None:
             self.confusion[moment.mode] = moment.confusion
 
+    def _epoch(self, moment: Moment) -> Judged:
+        losses = moment.scalars.get("epoch_loss", np.nan)
+        judged = _judged(self._step, [moment])
+        n = judged.n or (int(self.facts.get("samples", 0)) if np.isfinite(judged.accuracy) else 0)
+        if self.epochs and self.epochs[-1].step == self._step:
+            self.epochs.pop()  # a part of what is told of the epoch came before
+        return replace(judged, loss=losses, n=n)
+
     def end_validation(self) -> None:
         """Count the validation that is going on as over: the training goes on, or the run ended."""
-        judged = _judged(self._step, self._open, np.empty(0))
+        judged = _judged(self._step, self._open)
         if np.isfinite(judged.loss) or np.isfinite(judged.accuracy):
             if not judged.n and self.facts.get("valid_samples"):
                 judged = replace(judged, n=int(self.facts["valid_samples"]))
@@ -282,7 +290,7 @@ class History:
         return int(found) if found else None
 
 
-def _judged(step: int, moments: list[Moment], epoch_loss: Floats) -> Judged:
+def _judged(step: int, moments: list[Moment]) -> Judged:
     """What the moments of a validation, or the end of an epoch, say together."""
     losses = [each.scalars["loss"] for each in moments if "loss" in each.scalars]
     counts = [each.confusion for each in moments if each.confusion is not None]
@@ -291,6 +299,4 @@ def _judged(step: int, moments: list[Moment], epoch_loss: Floats) -> Judged:
     if counts and counts[-1].sum():
         n = int(counts[-1].sum())
         accuracy = float(np.trace(counts[-1])) / n
-    if len(epoch_loss):
-        losses = [float(epoch_loss[-1])]
     return Judged(step, float(np.mean(losses)) if losses else float("nan"), accuracy, n)

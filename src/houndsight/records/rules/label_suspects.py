@@ -6,10 +6,11 @@ import numpy as np
 
 from houndsight.records.rules.class_imbalance import class_name
 from houndsight.records.rules.history import History
-from houndsight.records.rules.rule import SAMPLES, Rule, listed
+from houndsight.records.rules.moment import Samples
+from houndsight.records.rules.rule import Rule, listed
 from houndsight.spec import Finding
 
-UNLIKELY, TWICE, MOST, GOOD = np.log(10.0), 2, 200, 0.6
+UNLIKELY, MOST, GOOD, LEAST = float(np.log(10.0)), 200, 0.6, 20
 
 
 class LabelSuspects(Rule):
@@ -24,7 +25,7 @@ class LabelSuspects(Rule):
 
     name = "label_suspects"
     needs = "the losses of single training images over two epochs"
-    hears = SAMPLES
+    hears = frozenset({"samples", "scalars", "confusion"})
 
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
@@ -32,31 +33,47 @@ class LabelSuspects(Rule):
         self._loss: dict[int, float] = {}
         self._called: dict[int, int] = {}
         self._before: dict[int, int] = {}
+        self._parts: list[Samples] = []
+        self._seen: set[int] = set()
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Gather what an epoch says; nothing is told before the end."""
-        samples = history.moment.samples
-        if samples is not None and history.moment.mode == "train" and len(samples.ids) >= 20:
-            losses = samples.losses.astype(np.float64)
-            middle = float(np.median(losses))
-            spread = 1.4826 * float(np.median(np.abs(losses - middle)))
-            # Of an image that is recognised the label has more than any other class; over ln(2) most are not.
-            good = float((losses < np.log(2.0)).mean()) > GOOD
-            bad = np.isfinite(losses) & (losses > max(UNLIKELY, middle + 5 * spread)) & good
-            now = dict(zip(samples.ids[bad].tolist(), samples.predictions[bad].tolist(), strict=True))
-            for place in np.flatnonzero(bad):
-                number, called = int(samples.ids[place]), int(samples.predictions[place])
-                if self._before.get(number) == called:
-                    self._times[number] = self._times.get(number, 1) + 1
-                    self._loss[number] = max(self._loss.get(number, 0.0), float(losses[place]))
-                    self._called[number] = called
-            if self._before or good:
-                self.looked = True
-            self._before = now
+        moment = history.moment
+        if moment.mode == "valid":
+            self._end_epoch()
+        elif moment.mode == "train" and moment.samples is not None:
+            if not self._seen.isdisjoint(moment.samples.ids.tolist()):
+                self._end_epoch()  # an image comes again, and no validation lay between
+            self._seen.update(moment.samples.ids.tolist())
+            self._parts.append(moment.samples)
         yield from ()
+
+    def _end_epoch(self) -> None:
+        parts, self._parts = self._parts, []
+        self._seen.clear()
+        if sum(len(each.ids) for each in parts) < LEAST:
+            return
+        ids, losses, predictions = (
+            np.concatenate(columns)
+            for columns in zip(*((each.ids, each.losses, each.predictions) for each in parts), strict=True)
+        )
+        middle = float(np.median(losses))
+        spread = 1.4826 * float(np.median(np.abs(losses - middle)))
+        # An image that is recognised mostly has a loss below ln(2): its label has more than all other classes.
+        good = float((losses < np.log(2.0)).mean()) > GOOD
+        bad = np.isfinite(losses) & (losses > max(UNLIKELY, middle + 5 * spread)) & good
+        self.looked = self.looked or good
+        now = dict(zip(ids[bad].tolist(), predictions[bad].tolist(), strict=True))
+        for number, loss in zip(ids[bad].tolist(), losses[bad].tolist(), strict=True):
+            if self._before.get(number) == now[number]:
+                self._times[number] = self._times.get(number, 1) + 1
+                self._loss[number] = max(self._loss.get(number, 0.0), loss)
+                self._called[number] = now[number]
+        self._before = now
 
     def finish(self, history: History) -> Iterator[Finding]:
         """Name the images."""
+        self._end_epoch()
         suspects = sorted(self._times, key=lambda number: (-self._times[number], -self._loss[number]))
         if not suspects:
             return

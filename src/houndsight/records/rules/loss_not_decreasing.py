@@ -44,8 +44,6 @@ class LossNotDecreasing(Rule):
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Judge the losses so far."""
-        if history.moment.mode != "train" or "loss" not in history.moment.scalars:
-            return
         series = losses(history)
         if self.compatible:
             yield from self._theirs(history, series)
@@ -54,6 +52,11 @@ class LossNotDecreasing(Rule):
             # Judged on exactly so many losses, so that it does not matter when the rule is asked.
             count, self._next = self._next, int(self._next * AGAIN) + 1
             yield from self._ours(history, series, count)
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """Losses that came alone may not have been judged yet."""
+        if not self.compatible:
+            yield from self.judge(history)
 
     def _ours(self, history: History, series: NDArray[np.float64], count: int) -> Iterator[Finding]:
         rates = history.scalar("lr")[1][:count]
@@ -95,7 +98,7 @@ class LossNotDecreasing(Rule):
 
     def _theirs(self, history: History, series: NDArray[np.float64]) -> Iterator[Finding]:
         steps = int(self.value("num_steps"))
-        if len(series) <= steps:
+        if len(series) <= steps or "loss" not in history.moment.scalars or history.moment.mode != "train":
             return
         self.looked = True
         before = series[-steps - 1]

@@ -103,13 +103,7 @@ def _trained(history: History) -> Judged | None:
         return Judged(int(steps[-1]), float(losses[-1]) if len(losses) else np.nan, float(accuracies[-1]), n)
     if history.epochs:
         return history.epochs[-1]
-    epoch_losses = history.scalar("epoch_loss")[1]
     plain = history.scalar("loss")[1]
-    if len(epoch_losses):
-        told = history.scalar("accuracy")[1]
-        accuracy = float(told[-1]) if len(told) else np.nan
-        n = int(history.facts.get("samples", 0)) if len(told) else 0
-        return Judged(history.moment.step, float(epoch_losses[-1]), accuracy, n)
     return Judged(history.moment.step, float(plain[-20:].mean()), float("nan"), 0) if len(plain) else None
 
 

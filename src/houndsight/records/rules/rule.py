@@ -63,15 +63,13 @@ class Rule(ABC):
 
     def picked(self, prefix: str, names: tuple[str, ...]) -> NDArray[np.bool_]:
         """(n,) which tensors SageMaker's `tensor_regex` and `collection_names` mean; all where neither is given."""
-        regex = "|".join(
-            [self.given["tensor_regex"]] * ("tensor_regex" in self.given)
-            + [
-                COLLECTIONS.get(each.strip(), re.escape(each.strip()))
-                for each in self.given.get("collection_names", "").split(",")
-                if each.strip()
-            ]
-        )
-        return np.array([not regex or re.search(regex, prefix + name) is not None for name in names], bool)
+        patterns = [self.given["tensor_regex"]] if "tensor_regex" in self.given else []
+        named = [each.strip() for each in str(self.given.get("collection_names", "")).split(",")]
+        patterns += [COLLECTIONS.get(each, re.escape(each)) for each in named if each]
+        if not patterns:
+            return np.ones(len(names), bool)
+        regex = re.compile("|".join(patterns))
+        return np.array([regex.search(prefix + name) is not None for name in names], bool)
 
     def issue(
         self,

@@ -1,0 +1,43 @@
+"""Healthy trainings that differ in everything a healthy training may differ in; for the rate of false alarms."""
+
+import itertools
+import random
+
+from .runs import Run
+
+
+def healthy(count: int = 120) -> list[Run]:
+    """`count` distinct healthy runs, the same every time: drawn from a grid of sound settings."""
+    draw = random.Random(0)
+    rates = {"sgd": (0.01, 0.03, 0.05), "adam": (5e-4, 1e-3, 3e-3), "adamw": (5e-4, 1e-3, 3e-3)}
+    grid = list(
+        itertools.product(
+            ("residual", "plain"),
+            ("relu", "gelu", "silu", "tanh"),
+            tuple((name, rate) for name in rates for rate in rates[name]),
+            (16, 32, 64),
+            (600, 1200),
+        )
+    )
+    draw.shuffle(grid)
+    runs = []
+    for number, (architecture, activation, (optimizer, rate), batch, images) in enumerate(grid[:count]):
+        runs.append(
+            Run(
+                architecture=architecture,
+                activation=activation,
+                optimizer=optimizer,
+                lr=rate,
+                batch=batch,
+                images=images,
+                seed=100 + number,
+                width=draw.choice((12, 16, 24)),
+                weight_decay=draw.choice((0.0, 1e-4, 5e-4)) if optimizer == "sgd" else draw.choice((0.0, 0.01)),
+                epochs=draw.choice((4, 6, 8)),
+                schedule=draw.choice(("constant", "cosine")),
+                warmup=draw.choice((0, 0, 20)),
+                augment=draw.random() < 0.3,
+                smoothing=draw.choice((0.0, 0.0, 0.1)),
+            )
+        )
+    return runs
