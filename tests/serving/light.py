@@ -30,7 +30,8 @@ PREPROCESS = Preprocess(image_size=SIDE, resize=SIDE)
 
 def brightness(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     mean = batch.reshape(len(batch), -1).mean(axis=1, dtype=np.float32)[:, None] / 255
-    return -np.abs(mean - np.array([0.0, 0.5, 1.0], np.float32)) * 10
+    logits: NDArray[np.float32] = -np.abs(mean - np.array([0.0, 0.5, 1.0], np.float32)) * 10
+    return logits
 
 
 def predictor(forward: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = brightness) -> Predictor:

@@ -47,7 +47,8 @@ def test_one_picture(kind: str) -> None:
 @pytest.mark.parametrize(
     ("document", "many"),
     [({"image": B64}, False), ({"images": [B64, B64]}, True), ({"images": [B64]}, True), ([B64, B64], True),
-     ({"instances": [{"b64": B64}, {"image_bytes": {"b64": B64}}]}, True), ({"data": "data:image/png;base64," + B64}, False),
+     ({"instances": [{"b64": B64}, {"image_bytes": {"b64": B64}}]}, True),
+     ({"data": "data:image/png;base64," + B64}, False),
      ([{"image": B64}], True)],
 )  # fmt: skip
 def test_base64(document: Any, many: bool) -> None:

@@ -132,11 +132,11 @@ def resized(image: Pixels, height: int, width: int, interpolation: Literal["bili
     Pillow's time, 0.0013 of 255 off on average, 1 at most. Its weights have fewer bits than Pillow's, which shows where
     a ratio such as 7:5 puts many values just between two numbers: 224 to 160 is 0.04 off on average, 2 at most.
     """
+    if image.shape[:2] == (height, width):
+        return image
     import torch
     from torch.nn.functional import interpolate
 
-    if image.shape[:2] == (height, width):
-        return image
     if not image.flags.writeable or not image.flags.c_contiguous:
         image = np.array(image, order="C")
     # The batch axis comes first: added after the permutation it has the wrong stride for channels_last, and the result

@@ -17,11 +17,11 @@ from houndsight.errors import JobError, RequestError, SpecError, from_document
 
 _TIMEOUT = 70.0
 _BOUNDARY = "houndsight-4b1f6d0c9a"
-_TRIES = 3
+_TRIES = 4
 
 
 class Endpoint:
-    """An endpoint by its address; several threads may use one, each has a connection of its own."""
+    """An endpoint by its address; several threads may use one, and connections are kept between requests."""
 
     def __init__(self, url: str, *, api_key: str | None = None, timeout: float = _TIMEOUT) -> None:
         """`url` as `deploy` gave it, such as `http://127.0.0.1:8080`; `timeout` in seconds."""
@@ -31,7 +31,8 @@ class Endpoint:
         self._place, self._timeout = place, timeout
         self._path = place.path.rstrip("/")
         self._headers = {"X-Api-Key": api_key} if api_key else {}
-        self._local = threading.local()
+        self._kept: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
 
     def predict(self, image: bytes | str | Path, *, variant: str | None = None) -> list[dict[str, Any]]:
         """`[{"class", "probability"}, ...]`, most probable first, of one image: its bytes or a file.
@@ -68,12 +69,18 @@ class Endpoint:
         found: dict[str, Any] = self._json("GET", "/load", b"", {})
         return found
 
+    def __enter__(self) -> "Endpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close this thread's connection; the next request opens another."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is not None:
+        """Close the kept connections; a further request opens another."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for connection in kept:
             connection.close()
-            self._local.connection = None
 
     def _json(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
         status, text = self._ask(method, path, body, headers)
@@ -93,40 +100,44 @@ class Endpoint:
         raise JobError(f"{self._place.geturl()} answered {status}.", "Is it an endpoint of Houndsight?")
 
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Status and body. A kept connection that the endpoint has closed meanwhile is opened anew."""
+        """Status and body. A kept connection that the endpoint has closed meanwhile is replaced by a new one."""
         for attempt in range(_TRIES):
-            kept = getattr(self._local, "connection", None) is not None
+            connection, kept = self._connection()
             try:
-                connection = self._connection()
                 connection.request(method, self._path + path, body or None, {**self._headers, **headers})
                 answer = connection.getresponse()
                 text = answer.read()
-                if answer.will_close:
-                    self.close()
-                if answer.status == 429 and attempt + 1 < _TRIES:
-                    time.sleep(min(5.0, float(answer.headers.get("Retry-After") or 1)))
-                    continue
-                return answer.status, text
-            except (ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest) as error:
-                # Nothing came back on a kept connection: closed while idle, so the request was never read.
-                self.close()
-                if not kept or isinstance(error, ConnectionRefusedError):
-                    raise self._unreachable(error) from error
             except (OSError, http.client.HTTPException) as error:
-                self.close()
-                raise self._unreachable(error) from error
+                connection.close()
+                # Nothing came back on a kept connection: it was closed while idle, so the request was never read.
+                if not kept or not isinstance(error, ConnectionError):
+                    raise self._unreachable(error) from error
+                continue
+            if answer.will_close:
+                connection.close()
+            else:
+                with self._lock:
+                    self._kept.append(connection)
+            if answer.status == 429 and attempt + 1 < _TRIES:
+                time.sleep(min(5.0, float(answer.headers.get("Retry-After") or 1)))
+                continue
+            return answer.status, text
         raise self._unreachable(ConnectionError("the connection was closed again and again"))
 
-    def _connection(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            kind = http.client.HTTPSConnection if self._place.scheme == "https" else http.client.HTTPConnection
-            assert self._place.hostname is not None
-            connection = kind(self._place.hostname, self._place.port, timeout=self._timeout)
+    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        """A connection, and whether it has been used before."""
+        with self._lock:
+            if self._kept:
+                return self._kept.pop(), True
+        kind = http.client.HTTPSConnection if self._place.scheme == "https" else http.client.HTTPConnection
+        assert self._place.hostname is not None
+        connection = kind(self._place.hostname, self._place.port, timeout=self._timeout)
+        try:
             connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._local.connection = connection
-        return connection
+        except OSError as error:
+            raise self._unreachable(error) from error
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, False
 
     def _unreachable(self, error: Exception) -> JobError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
