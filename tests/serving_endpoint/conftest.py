@@ -96,7 +96,9 @@ def processes(of: Deployment) -> list[tuple[int, float | None]]:
 
 
 class Callers:
-    """Threads that ask without a pause, each on one connection that it keeps as long as the endpoint lets it."""
+    """Threads that ask again and again, each on one connection that it keeps as long as the endpoint lets it."""
+
+    PAUSE = 0.005  # leaves the cores to the endpoint, whose tests these are
 
     def __init__(self, url: str, body: bytes, count: int = 4, headers: dict[str, str] | None = None) -> None:
         self.classes: Counter[str] = Counter()
@@ -126,7 +128,12 @@ class Callers:
         """Requests that were answered."""
         return sum(self.statuses.values())
 
-    def wait_for(self, true: Callable[["Callers"], bool], timeout: float = 60.0) -> None:
+    @property
+    def lost(self) -> list[str]:
+        """Failures of requests that an instance may have begun: not those that came when nobody accepted any more."""
+        return [each for each in self.failures if not each.startswith("nobody")]
+
+    def wait_for(self, true: Callable[["Callers"], bool], timeout: float = 120.0) -> None:
         """Return once `true` of what was answered."""
         with self._more:
             assert self._more.wait_for(lambda: true(self), timeout), (self.statuses, self.failures[:3])
@@ -137,17 +144,19 @@ class Callers:
         self.wait_for(lambda now: now.answered >= until)
 
     def _ask(self) -> None:
-        connection = self._connection()
-        while not self._stop.is_set():
+        connection, used = self._connection(), False
+        while not self._stop.wait(self.PAUSE):
             try:
                 connection.request("POST", "/invocations", self._body, self._headers)
                 response = connection.getresponse()
                 body = response.read()
+                used = not response.will_close
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                connection = self._connection()
+                fresh = "" if used else "nobody had taken the connection: "
+                connection, used = self._connection(), False
                 with self._more:
-                    self.failures.append(f"{type(error).__name__}: {error}")
+                    self.failures.append(f"{fresh}{type(error).__name__}: {error}")
                     self._more.notify_all()
                 continue
             with self._more:

@@ -40,7 +40,7 @@ def main() -> None:
     line.settimeout(0.05)
     while time.monotonic() < until:
         beats += 1
-        tell(event="beat", requests=beats, errors=0)
+        tell(event="beat", requests=beats, errors=beats // 3 if how == "failing" else 0)
         try:
             if not line.recv(65536):
                 sys.exit(0)

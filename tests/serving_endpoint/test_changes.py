@@ -1,16 +1,22 @@
 """An endpoint from deploy to delete, changed under load: no request is lost, and no bad model stays."""
 
+import json
 import os
 import shutil
 import signal
+import stat
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import houndsight
 from houndsight.backends import process
 from houndsight.errors import JobError, ModelError, RequestError, SpecError, WorkspaceError
+from houndsight.serving import capture
+from houndsight.verbs.endpoints import Deployment
 
 from .conftest import CLASSES, Callers, Deploy, processes
 
@@ -18,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_from_deploy_to_delete(deploy: Deploy, models: dict[str, Path], picture: bytes, tmp_path: Path) -> None:
-    of = deploy(models["old"], name="animals")
+    of = deploy(models["old"], name="animals", api_key="a secret", capture=1.0)
     assert of.document() == {"endpoint": "animals", "url": of.url, "instances": 1, "state": "InService"}
     image, broken = tmp_path / "a.jpg", tmp_path / "b.jpg"
     image.write_bytes(picture)
@@ -33,6 +39,10 @@ def test_from_deploy_to_delete(deploy: Deploy, models: dict[str, Path], picture:
     (instance,) = of.describe()["running"]
     assert instance["state"] == "ready"
     assert "is ready" in of.logs()
+    assert stat.S_IMODE(of.files.control.stat().st_mode) == stat.S_IMODE(of.files.key.stat().st_mode) == 0o600
+    assert "a secret" not in of.files.spec.read_text() + of.logs()
+    ask_by_boto3(of, picture)
+    capture_on_a_full_disk(of, picture)
     with pytest.raises(WorkspaceError, match="exists already"):
         deploy(models["old"], name="animals")
     with pytest.raises(RequestError, match=f"Port {of.spec.port} of 127.0.0.1 is taken"):
@@ -41,6 +51,48 @@ def test_from_deploy_to_delete(deploy: Deploy, models: dict[str, Path], picture:
     houndsight.delete_endpoint("animals")
     assert not [one for one in left if process.alive(*one)]
     assert houndsight.endpoints() == []
+
+
+def ask_by_boto3(of: Deployment, picture: bytes) -> None:
+    """Amazon's own client, with the endpoint's key as its access key id."""
+    import boto3
+
+    def client(key: str) -> Any:
+        return boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=of.url,
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key="any",
+        )
+
+    runtime = client("a secret")
+    asked = {"EndpointName": "animals", "Body": picture, "ContentType": "image/jpeg"}
+    answer = runtime.invoke_endpoint(**asked, TargetVariant="AllTraffic")
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+    assert json.loads(answer["Body"].read())["predictions"][0]["class"] in CLASSES["old"]
+    with pytest.raises(runtime.exceptions.ModelError) as refused:
+        runtime.invoke_endpoint(**{**asked, "Body": picture[:200]})
+    assert refused.value.response["OriginalStatusCode"] == 400
+    with pytest.raises(runtime.exceptions.ValidationError, match="Endpoint others of account"):
+        runtime.invoke_endpoint(**{**asked, "EndpointName": "others"})
+    with pytest.raises(Exception, match="AccessDenied"):
+        client("a guess").invoke_endpoint(**asked)
+
+
+def capture_on_a_full_disk(of: Deployment, picture: bytes) -> None:
+    """Requests so far were kept; none is hurt when nothing can be written any more."""
+    of.predict(picture)
+    until = time.monotonic() + 20
+    while not (kept := list(capture.read(of.files.capture))) and time.monotonic() < until:
+        threading.Event().wait(0.05)
+    assert (of.files.capture / kept[0]["file"]).read_bytes() == picture
+    (lines,) = of.files.capture.glob("*.jsonl")
+    lines.unlink()
+    lines.symlink_to("/dev/full")
+    for _ in range(10):
+        assert of.predict(picture)
+    assert "Captured requests cannot be written (No space left on device)" in of.logs()
 
 
 def test_changes_under_load_lose_no_request(deploy: Deploy, models: dict[str, Path], picture: bytes) -> None:
@@ -77,10 +129,17 @@ def test_changes_under_load_lose_no_request(deploy: Deploy, models: dict[str, Pa
         callers.classes.clear()
         callers.wait_for_more()
         assert set(callers.classes) <= set(CLASSES["old"])
-    assert callers.failures == []
+        assert [each.name for each in of.spec.variants] == ["challenger"]
+        assert len(list(of.files.models.iterdir())) == 1
+        assert callers.failures == []
+
+        left = processes(of)
+        of.delete()
+        assert not [one for one in left if process.alive(*one)]
+        callers.wait_for(lambda now: bool(now.failures))
+    assert callers.lost == []
     assert set(callers.statuses) == {200}
-    assert [each.name for each in of.spec.variants] == ["challenger"]
-    assert len(list(of.files.models.iterdir())) == 1
+    assert not of.files.path.exists()
 
 
 def test_a_model_that_cannot_serve_or_loses_an_instance_is_taken_back(

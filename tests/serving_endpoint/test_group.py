@@ -10,6 +10,7 @@ import pytest
 from houndsight.backends import process
 from houndsight.errors import JobError, ModelError
 from houndsight.serving import group as groups
+from houndsight.serving import rollout
 from houndsight.serving.child import Child
 from houndsight.serving.endpoint import Variant
 from houndsight.serving.group import Group
@@ -148,6 +149,32 @@ def test_tallies_count_those_that_are_gone() -> None:
         requests, errors, lost = of.tallies()
         assert requests >= before
         assert (errors, lost) == (0, 1)
+        await of.shrink(0, grace=5)
+
+    run(scene)
+
+
+def test_a_watch_ends_at_once_when_instances_answer_with_errors_or_are_lost() -> None:
+    async def scene() -> None:
+        failing, dying = group("failing"), group("crash 0.3", "sound")
+        await failing.grow(1)
+        await dying.grow(1)
+        with pytest.raises(JobError, match=r"answered \d+ of \d+ requests with 5xx"):
+            await rollout.watch(failing, 60, lambda _: None)
+        with pytest.raises(JobError, match=r"an instance was lost \(it exited with code 9\)"):
+            await rollout.watch(dying, 60, lambda _: None)
+        await failing.shrink(0, grace=5)
+        await dying.shrink(0, grace=5)
+
+    run(scene)
+
+
+def test_a_watch_without_trouble_says_what_it_saw() -> None:
+    async def scene() -> None:
+        of, said = group("sound"), list[str]()
+        await of.grow(1)
+        await rollout.watch(of, 0.3, said.append)
+        assert said[0].endswith("0 errors.")
         await of.shrink(0, grace=5)
 
     run(scene)
