@@ -105,27 +105,32 @@ def update(
     allow_requirements: Requirements = False,
     workspace: Place = None,
     json: Json = False,
-) -> None:
+) -> int:
     """Change an endpoint while it answers: another model, other shares, more or fewer instances.
 
     A new model starts beside the old one and is tried before a request goes to it; it is taken back by itself where
     it then answers with errors or loses an instance.
     """
     found = verbs.open_endpoint(name, workspace=workspace)
-    found.update(
-        model,
-        instances=instances,
-        canary=None if canary is None else _share(canary, "canary"),
-        variants=None if variants is None else _shares(variants),
-        bake=bake,
-        script=Script(entry_point, source_dir, trust_code, allow_requirements),
-        workspace=workspace,
-        tell=note,
-    )
+    try:
+        found.update(
+            model,
+            instances=instances,
+            canary=None if canary is None else _share(canary, "canary"),
+            variants=None if variants is None else _shares(variants),
+            bake=bake,
+            script=Script(entry_point, source_dir, trust_code, allow_requirements),
+            workspace=workspace,
+            tell=note,
+        )
+    except KeyboardInterrupt:
+        note(f"\nThe update goes on by itself; `houndsight describe {name}` shows how it ends.")
+        return 1
     if json:
         document(found.document())
     else:
         say(f"{name}: {found.state} at {found.url}")
+    return 0
 
 
 def _share(text: str, flag: str) -> float:

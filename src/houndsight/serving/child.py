@@ -76,11 +76,13 @@ class Child:
 
     def terminate(self) -> None:
         """Ask it to stop accepting, finish its queue, and exit."""
-        process.signal_process(self.pid, self.pid_started, signal.SIGTERM)
+        if not self.ended.done():
+            process.signal_process(self.pid, None, signal.SIGTERM)
 
     def kill(self) -> None:
         """End it without asking, and whatever it started."""
-        process.kill_tree(self.pid, self.pid_started)
+        if not self.ended.done():  # so its number is still its own; its start time would follow a jump of the clock
+            process.kill_tree(self.pid, None)
 
     async def stop(self, grace: float) -> None:
         """Ask it to finish, kill it after `grace` seconds, and return when it is gone."""

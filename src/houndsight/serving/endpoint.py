@@ -6,6 +6,7 @@ The state is derived, not believed: an endpoint whose supervisor is gone is mark
 import fcntl
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from houndsight.backends import process
 from houndsight.errors import WorkspaceError
 from houndsight.folders import EndpointFolder
 from houndsight.serving.settings import Form, InstanceSettings, Limits
@@ -26,7 +26,8 @@ EndpointState = Literal["Creating", "InService", "Updating", "RollingBack", "Del
 VARIANT_NAME = re.compile(r"[a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62}")
 FIRST_VARIANT = "AllTraffic"
 """Name of the one variant of a new endpoint, as SageMaker calls it."""
-MOST_INSTANCES = 200
+MOST_INSTANCES = 120
+"""An update has twice as many, and the board on which they share connections has 256 places."""
 SUPERVISOR_KILLED = "its supervisor was killed, or the machine was restarted"
 
 
@@ -92,11 +93,15 @@ class EndpointSpec(Frozen):
         """The variant of that name, or None."""
         return next((each for each in self.variants if each.name == name), None)
 
-    def settings(self, folder: EndpointFolder, model: str) -> InstanceSettings:
-        """What an instance that serves the prepared model in the folder `model` is told."""
+    def settings(self, folder: EndpointFolder, model: str, instances: int) -> InstanceSettings:
+        """What each of so many instances that serve the prepared model in the folder `model` is told.
+
+        Alone they share the cores: six threads on two cores answer no more requests than three, and each one later.
+        """
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         return InstanceSettings.create(
             model=model,
-            threads=self.threads,
+            threads=self.threads or -(-cores // instances),
             top=self.top,
             form=self.form,
             reject_below=self.reject_below,
@@ -157,19 +162,26 @@ class EndpointStatus(Frozen):
 def status(folder: EndpointFolder) -> EndpointStatus:
     """The true status: an endpoint whose supervisor is gone is Failed."""
     now = EndpointStatus.read(folder.status)
-    if now.pid is None or process.alive(now.pid, now.pid_started):
-        return now
-    if now.state == "Failed":
+    if now.pid is None or now.state == "Failed":
         return now
     try:
         with held(folder):
             now = EndpointStatus.read(folder.status)
-            if now.state != "Failed" and not process.alive(now.pid, now.pid_started):
+            if now.state != "Failed":
                 now = now.model_copy(update={"state": "Failed", "reason": SUPERVISOR_KILLED, "changed": time.time()})
                 write_json(folder.status, now)
     except WorkspaceError:
-        now = EndpointStatus.read(folder.status)  # its supervisor lives, out of sight in another container
+        now = EndpointStatus.read(folder.status)
     return now
+
+
+def lives(folder: EndpointFolder) -> bool:
+    """Whether its supervisor lives; told by its lock, which no jump of the clock and no reused process id deceives."""
+    try:
+        with held(folder):
+            return False
+    except WorkspaceError:
+        return True
 
 
 @contextmanager

@@ -29,13 +29,15 @@ async def prepare(folder: EndpointFolder, variant: Variant, spec: EndpointSpec) 
         place.mkdir(parents=True)
     try:
         if variant.staged:
-            settings = spec.settings(folder, str(place / "model"))
+            settings = spec.settings(folder, str(place / "model"), variant.instances)
             settings, about = await asyncio.to_thread(modeldir.take, Path(variant.staged), place, settings)
             write_json(settings_file(folder, variant.revision), settings)
             return about
         said = await _run(variant.model, folder.path.parent.parent / "cache", spec.runtime)
         await asyncio.to_thread(_take, Path(said["folder"]), place / "model")
-        write_json(settings_file(folder, variant.revision), spec.settings(folder, str(place / "model")))
+        write_json(
+            settings_file(folder, variant.revision), spec.settings(folder, str(place / "model"), variant.instances)
+        )
     except BaseException:
         remove_tree(place)
         raise

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from houndsight.backends import process
 from houndsight.backends.logs import LOOK_SECONDS, LogLines
 from houndsight.errors import HoundsightError, ImageError, JobError, RequestError, SpecError
@@ -124,10 +126,10 @@ class Deployment:
         lines, ended = LogLines(self.files), False
         yield from lines.fresh()
         while not ended:
-            status = self.status
-            ended = not process.alive(status.pid, status.pid_started)
-            if not ended and status.pid is not None:
-                process.await_end(status.pid, LOOK_SECONDS)
+            pid = self.status.pid
+            ended = not base.lives(self.files)
+            if not ended and pid is not None:
+                process.await_end(pid, LOOK_SECONDS)
             yield from lines.fresh()
         yield from lines.rest()
 
@@ -167,18 +169,18 @@ class Deployment:
 
     def delete(self) -> None:
         """Let it finish what it has accepted, end all its processes, and remove its folder."""
-        status = self.status
-        if process.alive(status.pid, status.pid_started):
+        status = EndpointStatus.read(self.files.status)
+        if base.lives(self.files):
             assert status.pid is not None
             grace = self.spec.limits.drain_seconds + END_MARGIN
             try:
                 control.ask(self.files, {"do": "delete"})
             except HoundsightError:
-                process.signal_process(status.pid, status.pid_started, signal.SIGTERM)
-            if not process.await_end(status.pid, grace):
-                process.kill_tree(status.pid, status.pid_started)
+                process.signal_process(status.pid, None, signal.SIGTERM)
+            if not process.await_end(status.pid, grace) and base.lives(self.files):
+                process.kill_tree(status.pid, None)
         _reap()
-        _end_leftovers(EndpointStatus.read(self.files.status))
+        _end_leftovers(self.name, EndpointStatus.read(self.files.status))
         remove_tree(self.files.path)
 
 
@@ -358,10 +360,9 @@ def _end(supervisor: "subprocess.Popen[bytes]") -> None:
 
 
 def _refuse_dead(of: Deployment) -> None:
-    status = of.status
-    if not process.alive(status.pid, status.pid_started):
+    if not base.lives(of.files):
         raise RequestError(
-            f"The endpoint '{of.name}' has failed: {status.reason}",
+            f"The endpoint '{of.name}' has failed: {of.status.reason}.",
             f"`houndsight delete-endpoint {of.name}` removes it; then deploy it again.",
         )
 
@@ -369,16 +370,27 @@ def _refuse_dead(of: Deployment) -> None:
 # -------------------------------------------------------------------------------------------------- end
 
 
-def _end_leftovers(status: EndpointStatus) -> None:
+def _end_leftovers(name: str, status: EndpointStatus) -> None:
     """End what a killed supervisor left: instances that hang, or still finish their queue."""
-    left = [(each.pid, each.pid_started) for each in status.instances] + list(status.helpers)
-    for pid, since in left:
-        process.signal_process(pid, since, signal.SIGTERM)
+    known = [(each.pid, each.pid_started) for each in status.instances] + list(status.helpers)
+    left = [pid for pid, since in known if pid is not None and _is_ours(pid, since, name)]
+    for pid in left:
+        process.signal_process(pid, None, signal.SIGTERM)
     until = time.monotonic() + END_MARGIN
-    for pid, since in left:
-        if pid is not None and process.alive(pid, since):
-            process.await_end(pid, max(0.0, until - time.monotonic()))
-            process.kill_tree(pid, since)
+    for pid in left:
+        if not process.await_end(pid, max(0.0, until - time.monotonic())):
+            process.kill_tree(pid, None)
+
+
+def _is_ours(pid: int, since: float | None, name: str) -> bool:
+    """Whether that number is still that process: by its start time, or by its name where the clock has jumped."""
+    if process.alive(pid, since):
+        return True
+    try:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+    return name in words and any(word.startswith("houndsight.serving") for word in words)
 
 
 def _reap() -> None:
