@@ -73,7 +73,7 @@ def render(page: Page, job: JobFolder) -> str:
 
 
 def fill(template: str, drawn: dict[str, Chart], workspace: Workspace, **values: Any) -> str:
-    """Another template as a page of the same kind: self-contained, with the charts in `drawn`, forbidden any request."""
+    """Another template as a page of the same kind: whole in itself, with the charts in `drawn`, forbidden any request."""
     bundle, script = _bundle(workspace.cache / "report"), _text("page.js")
     return (
         _environment()

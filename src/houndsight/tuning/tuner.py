@@ -68,6 +68,8 @@ class Tuner:
                 if not self.state.running:
                     self._next_phase()
                     continue
+                if self._look():
+                    continue
                 self._processes.keep({pid for pid in map(self._pid, self.state.running) if pid is not None})
                 self._processes.wait(LOOK_SECONDS)
             if self.state.phase != "done":
@@ -93,11 +95,11 @@ class Tuner:
 
     def _fill(self) -> None:
         """Start trials until no slot or nothing to start is left."""
+        for trial in self.state.running:
+            if trial.number not in self._seen:
+                self._take_over(trial)
         if any(each.role == "default" for each in self.state.running) and not self.spec.is_script:
             return  # it runs alone, with all processors, and fills the caches that the others share
-        for trial in self.state.trials:
-            if trial.state == "DECIDED" or (trial.state == "RUNNING" and trial.number not in self._seen):
-                self._take_over(trial)
         while len(self.state.running) < self.spec.parallel and not self._stop():
             if not self._start_one():
                 return
@@ -182,7 +184,8 @@ class Tuner:
         self._started(trial, until)
         self._seen[trial.number] = Seen()
         self._status.pop(trial.number, None)
-        self._backend.submit(job)
+        if base.status(job).state != "COMPLETED":
+            self._backend.submit(job)
 
     def _started(self, trial: Trial, until: int | None) -> None:
         self._add("started", number=trial.number, until=until)
@@ -226,8 +229,9 @@ class Tuner:
 
     # ------------------------------------------------------------------------------------- running trials
 
-    def _look(self) -> None:
-        """Take in what happened to running jobs."""
+    def _look(self) -> bool:
+        """Take in what happened to running jobs; says whether one has ended."""
+        ended = False
         for trial in list(self.state.running):
             if trial.number not in self._seen:
                 continue
@@ -238,6 +242,7 @@ class Tuner:
                 self._status[trial.number] = now = base.status(job)
                 if now.state in FINAL_STATES:
                     self._take_in(trial, now)
+                    ended = True
                     continue
             if trial.number in self._asked:
                 continue
@@ -247,6 +252,7 @@ class Tuner:
                 self._ask_to_stop(trial, "PRUNED", "the time of the search was over")
             elif self._watching and trial.searched and seen.changed(job, "records/events.jsonl"):
                 self._weigh(trial)
+        return ended
 
     def _ask_to_stop(self, trial: Trial, state: str, reason: str) -> None:
         self._asked[trial.number] = (state, reason)
