@@ -189,6 +189,8 @@ def validate(
     step: int = 0,
 ) -> Verdict | None:
     """Loss and accuracy on the validation split; None where `stop` cut it short. `watch` sees more at that step."""
+    if watch is not None:
+        watch.validating()
     try:
         logits, labels = outputs(network, batches, "valid", precision=arithmetic, stop=stop)
     except Stopped:

@@ -49,6 +49,7 @@ class Watched:
     def __init__(self, debugger: Debugger | None, records: RecordWriter) -> None:
         self._debugger, self._records = debugger, records
         self._columns: list[Numbers] = []
+        self._probed: Batch | None = None
         self._collecting = True
         self._cost = 0.0  # CPU seconds that one image's own loss takes
 
@@ -125,6 +126,11 @@ class Watched:
             )  # fmt: skip
             self._debugger.dump([why], {step: loss})
 
+    def validating(self) -> None:
+        """A validation begins: what follows is no step's time."""
+        if self._debugger is not None:
+            self._debugger.governor.stop_clock()
+
     def validated(
         self,
         network: nn.Module,
@@ -143,18 +149,22 @@ class Watched:
         debugger.outlet.put(Saved(step, "valid", confusion=counts))
         if columns:
             debugger.outlet.put(Saved(step, "train", columns=np.concatenate(columns)))
-        loss, accuracy = self._probe(network, arithmetic, max(16, len(labels) // 10))
-        self._records.scalars(step, {"loss": loss, "accuracy": accuracy}, "probe")
-        # The probe is the training's own work, beside the tenth of a validation; the rest is the debugger's.
         images = sum(len(each) for each in columns)
         self._collecting = debugger.governor.affords(images * self._cost)
         debugger.governor.timed(start)
-        debugger.pause()
+        # The probe has a bound of its own, a tenth of the validation, and counts as evaluation.
+        loss, accuracy = self._probe(network, arithmetic, max(16, len(labels) // 10))
+        self._records.scalars(step, {"loss": loss, "accuracy": accuracy}, "probe")
+        debugger.governor.start_clock()
 
     def _probe(self, network: nn.Module, arithmetic: AbstractContextManager[object], most: int) -> tuple[float, float]:
         """Loss and accuracy on the same training images each time, spread over all classes, as validation has them."""
         device = next(network.parameters()).device
-        batch = self._batches.pick("train", PROBE if not isinstance(self._batches, ImageBatches) else min(PROBE, most))
+        if self._probed is None:
+            self._probed = self._batches.pick("train", min(PROBE, most))
+            if self._debugger is not None:
+                self._debugger.learn({"probe_samples": len(self._probed.labels)})
+        batch = self._probed
         with torch.inference_mode(), arithmetic:
             logits = network(batch.images.to(device)).float().cpu().numpy()
         labels = batch.labels.numpy()

@@ -48,13 +48,13 @@ class Activations:
         self._tap, self._kept = self._fresh(), None
         self._modules, self._switched, self._models, self.inputs_of = [], [], {}, None
 
-    def arm(self, on: bool) -> None:
-        """Listen to the modules from now on, or stop it."""
+    def arm(self, level: int) -> None:
+        """Listen from now on: at level 2 to the modules, at 1 to what the network is given, at 0 to nothing."""
         self._tap.disarm()
-        if on:
+        if level and self.inputs_of is not None:
+            self._tap.listen(self.inputs_of, lambda _module, given: self.given(given))
+        if level > 1:
             self._tap.arm(self._modules)
-            if self.inputs_of is not None:
-                self._tap.listen(self.inputs_of, lambda _module, given: self.given(given))
 
     def given(self, given: Any) -> None:
         """Take in the batch that the network was given, and each channel of it where it is one of images."""

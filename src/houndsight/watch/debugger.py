@@ -60,14 +60,14 @@ class Debugger:
         self.folder, self.strict = folder, strict
         self.governor = Governor(self.spec)
         self.flight = Flight(folder, self.spec.flight, checkpoints)
-        self.outlet = Outlet(folder, worker=worker, on_finding=self._found)
+        self.outlet = Outlet(folder, worker=worker, on_finding=self._found, affords=self.governor.affords)
         self._rules = rules
         self.begun = False
         """Whether the side thread was started."""
         self.broken: Exception | None = None
         """What made the debugger let go of the training, or None."""
         self.level = 0
-        """What is taken of the present training step: 0 nothing, 1 the parameters, 2 everything."""
+        """What is taken of the present training step: 0 nothing, 1 parameters, inputs and outputs, 2 everything."""
         self.steps = dict.fromkeys(dict.fromkeys(MODES.values()), 0)
         """Mode -> number of its present step."""
         self.activations = Activations(self.spec)
@@ -122,7 +122,7 @@ class Debugger:
         known = names.facts(self._models, optimizers) | {"compiled": not self.activations.open}
         self.begin({**known, "debugger": self._facts(), **facts})
         self.level = self.governor.level(step)
-        self.activations.arm(self.level > 1)
+        self.activations.arm(self.level)
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Write the facts and start the side thread; `attach` does it."""
@@ -207,10 +207,6 @@ class Debugger:
         """The images of the present training step, for the rules."""
         self._samples = samples
 
-    def pause(self) -> None:
-        """What follows is no step's: a validation or a checkpoint."""
-        self.governor.pause()
-
     def dump(self, why: list[Finding], losses: dict[int, float] | None = None) -> Path | None:
         """Write the flight recorder now."""
         text = " ".join(f"{each.message} {each.evidence}" for each in why)
@@ -224,7 +220,7 @@ class Debugger:
 
     def _before_forward(self, model: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         mode = self._now(model)
-        if mode == "train" and self.level < 2:
+        if mode == "train" and not self.level:
             return
         with _Working(self):
             if mode != "train":
@@ -237,7 +233,7 @@ class Debugger:
                 self.activations.given(given or named)
 
     def _after_forward(self, model: nn.Module, _given: Any, made: Any) -> None:
-        if self.level < 2 and not self._evaluating:
+        if not self.level and not self._evaluating:
             return
         with _Working(self):
             mode = self._now(model)
@@ -270,34 +266,40 @@ class Debugger:
         if self.level:
             with _Working(self):
                 self._blocks += self._parameters[id(optimizer)].after(full=self.level > 1)
-        self._stepped.add(id(optimizer))
-        if len(self._stepped) >= len(self._parameters):
-            self._close_step()
+        if len(self._parameters) > 1:
+            self._stepped.add(id(optimizer))
+            if len(self._stepped) < len(self._parameters):
+                return
+        self._close_step()
 
     # ------------------------------------------------------------------------------------- steps
 
     def _close_step(self) -> None:
-        start = time.thread_time()
         step, level = self.steps["train"], self.level
-        with _Working(self, timed=False):
-            for each in self.on_close:
-                each(step)
-            if self.level:
-                if self.level > 1:
-                    self._blocks += self.activations.blocks() + self.activations.running()
-                    self._raw |= self.activations.raw
-                self._put(step, "train")
+        if self.on_close:
+            with _Working(self):
+                for each in self.on_close:
+                    each(step)
         self._stepped.clear()
-        self._blocks, self._raw, self._scalars, self._samples = [], {}, {}, None
         self.steps["train"] = step + 1
+        if not level and not self.governor.tick():
+            return
+        start = time.thread_time()
+        if level:
+            with _Working(self, timed=False):
+                self._blocks += self.activations.blocks() + (self.activations.running() if level > 1 else [])
+                self._raw |= self.activations.raw
+                self._put(step, "train")
+        self._blocks, self._raw, self._scalars, self._samples = [], {}, {}, None
         self.governor.aside = self.outlet.seconds
-        self.level = self.governor.level(step + 1) if self.broken is None else 0
-        if level > 1 or self.level > 1:
-            self.activations.clear()
-            self.activations.arm(self.level > 1)
         now = time.thread_time()
         self.governor.own += now - start
         self.governor.close_step(now, level=level)
+        self.level = self.governor.level(step + 1) if self.broken is None else 0
+        if level or self.level:
+            self.activations.clear()
+            self.activations.arm(self.level)
+            self.governor.timed(now)
 
     def _put(self, step: int, mode: str) -> None:
         done = moved(self._blocks)
@@ -314,6 +316,7 @@ class Debugger:
 
     def _begin_evaluation(self, mode: str) -> None:
         """A forward pass outside of training: saved as its schedule says; without one the first after a step."""
+        self.governor.stop_clock()
         schedule, step = self.spec.of(mode), self.steps[mode]
         if schedule.interval is None:
             fresh = self._evaluated != self.steps["train"] and self.governor.affords(self.governor.cost)
@@ -326,7 +329,7 @@ class Debugger:
             self.steps[mode] += 1
             return
         self.activations.aside()
-        self.activations.arm(True)
+        self.activations.arm(2)
 
     def _end_evaluation(self, mode: str) -> None:
         before = self._blocks, self._raw
@@ -336,7 +339,7 @@ class Debugger:
         self.steps[mode] += 1
         self._evaluating = False
         self.activations.back()
-        self.activations.arm(self.level > 1)
+        self.activations.arm(self.level)
 
     # ------------------------------------------------------------------------------------- the rest
 
@@ -348,7 +351,7 @@ class Debugger:
         """A mistake of the debugger's own: let go of the training, and say so at its end."""
         self.broken, self.level = error, 0
         self._blocks, self._raw, self._alarms, self._evaluating = [], {}, [], False
-        self.activations.arm(False)
+        self.activations.arm(0)
 
 
 class _Working:

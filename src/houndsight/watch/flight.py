@@ -50,12 +50,13 @@ class Flight:
         self._ring: deque[Remembered] = deque(maxlen=length)
         self.batch: dict[str, Tensor] = {}
         """The newest batch by name; references, not copies."""
+        self._state = torch.default_generator.get_state
         self.dumped: list[Path] = []
         """Folders written so far."""
 
     def note(self, step: int, lr: float | None, ids: Tensor | None) -> None:
         """Remember a step that is about to be done; 3 microseconds, most of it for the random state."""
-        self._ring.append(Remembered(step, lr, ids, torch.get_rng_state()))
+        self._ring.append(Remembered(step, lr, ids, self._state()))
 
     def dump(self, step: int, why: list[Finding], suspects: dict[str, Tensor], losses: dict[int, float]) -> Path | None:
         """Write everything down; None where enough was written in this run, or that step was already."""

@@ -9,8 +9,10 @@ from houndsight.watch.plan import FIRST, DebugSpec
 GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 """Intervals to choose from: two runs that chose differently still share steps."""
 
-FULL_EVERY = 5  # every so many saved steps are full: activations, quantiles and buffers too
+FULL_EVERY = 3  # every so many saved steps are full: activations, quantiles and buffers too
+FULL_FIRST = 2  # of the first steps so many are full
 KEPT = 31  # steps whose time is remembered
+LOOK = 16  # steps after which the time is looked at, at the latest: asking costs a microsecond
 
 
 class Governor:
@@ -37,6 +39,8 @@ class Governor:
         self._times: deque[float] = deque(maxlen=KEPT)
         self._cost = {False: 0.0, True: 0.0}
         self._interval = 1
+        self._since = 0  # steps since the time was last looked at
+        self._due = 0  # so many steps are seen when the next decision is due
 
     @property
     def overhead(self) -> float:
@@ -54,41 +58,67 @@ class Governor:
         """Typical CPU seconds of a step without the debugger."""
         return median(self._times) if self._times else 0.0
 
+    def tick(self) -> bool:
+        """A step that was not saved ended; whether the next one has to be decided upon. Half a microsecond."""
+        self.steps += 1
+        self._since += 1
+        return self._since >= LOOK or self.steps >= self._due
+
     def close_step(self, now: float, *, level: int) -> None:
-        """A step ended at `now` (`time.thread_time`); its level is 0 not saved, 1 saved, 2 saved in full."""
-        if self._mark is not None:
+        """A step of that level (0 not saved, 1 saved, 2 saved in full) ended at `now` (`time.thread_time`).
+
+        Steps that only ticked since the last call are counted here, too.
+        """
+        if level:
+            self.steps += 1
+            self._since += 1
+            self.saved += 1
+        if self._mark is not None and self._since:
             spent, own = now - self._mark, self.own - self._own_at_mark
             self.total += spent
-            self._times.append(max(0.0, spent - own))
+            self._times.append(max(0.0, spent - own) / self._since)
             if level:
                 cost = own + max(0.0, self.aside - self._aside_at_saved)
                 before = self._cost[level > 1]
                 self._cost[level > 1] = cost if not before else 0.7 * before + 0.3 * cost
         if level:
             self._aside_at_saved = self.aside
-            self.saved += 1
-        self.steps += 1
-        self._mark, self._own_at_mark = now, self.own
+        self._mark, self._own_at_mark, self._since = now, self.own, 0
 
-    def pause(self) -> None:
-        """The time from here to the end of the next step is no step's: a validation, or a checkpoint."""
-        self._mark = None
+    def stop_clock(self) -> None:
+        """What follows is no step's time: a validation."""
+        if self._mark is not None:
+            self.close_step(time.thread_time(), level=0)
+            self._mark = None
+
+    def start_clock(self) -> None:
+        """Steps follow again."""
+        self._mark, self._own_at_mark, self._since = time.thread_time(), self.own, 0
 
     def level(self, step: int) -> int:
-        """What to save of a coming training step: 0 nothing, 1 the parameters' statistics, 2 everything."""
+        """What to save of a coming training step: 0 nothing, 1 without activations, 2 everything."""
+        found, schedule = self._level(step), self._spec.of("train")
+        regular = schedule.interval or self._interval
+        ahead = [each for each in (regular - step % regular, *(given - step for given in schedule.steps)) if each > 0]
+        ahead += [schedule.start - step] * (schedule.start > step)
+        self._due = self.steps + min(ahead)
+        return found
+
+    def _level(self, step: int) -> int:
         schedule = self._spec.of("train")
-        if not schedule.open(step):
-            return 0
-        full = 2 if self.saved % FULL_EVERY == 0 or step < FIRST else 1
         if step in schedule.steps:
             return 2
+        if not schedule.open(step):
+            return 0
+        beginning = step < schedule.start + FIRST
+        full = 2 if (step < schedule.start + FULL_FIRST if beginning else self.saved % FULL_EVERY == 0) else 1
         if schedule.interval is not None:
             return 2 if schedule.saves(step, schedule.interval) else 0
-        if step < schedule.start + FIRST:
+        if beginning:
             return full
         cost = self._cost[full > 1] or self._cost[True]
         self._interval = self._choose(cost)
-        return full if self.affords(cost) and step % self._interval == 0 else 0
+        return full if step % self._interval == 0 and self.affords(cost) else 0
 
     @property
     def cost(self) -> float:

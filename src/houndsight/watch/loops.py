@@ -100,7 +100,7 @@ class LoopDebugger:
         self._losses.append(mean.mean() if mean.ndim else mean)
         if not self._known:
             self._learn(name, given, target, named)
-        if debugger.level > 1:
+        if debugger.level:
             debugger.activations.made(given, "logits")
             if name == "cross_entropy" and _labelled(given, target):
                 with torch.no_grad():

@@ -84,8 +84,10 @@ class Outlet:
         *,
         worker: int = 0,
         on_finding: Callable[[Finding], None] | None = None,
+        affords: Callable[[float], bool] = lambda _: True,
     ) -> None:
-        """`on_finding` is called in the side thread."""
+        """`on_finding` is called in the side thread; losses alone are judged where `affords` says so."""
+        self._affords = affords
         self._folder, self._on_finding = folder, on_finding
         self._rules: Rules | None = None
         self._writer = TensorWriter(folder, worker)
@@ -230,7 +232,7 @@ class Outlet:
         if scalars:
             moments.insert(0, Moment(step, mode, time.time(), scalars=scalars))
         odd = any(not isfinite(value) for value in scalars.values())
-        if not parts and mode == "train" and not last and not odd:
+        if not parts and mode == "train" and not odd and not (last and self._affords(0.0)):
             # A loss alone is remembered; the rules are asked when more has come. Asking 30 of them every
             # 0.7 ms step of a head would take longer than the step.
             self._tell(self._rules.flush())
