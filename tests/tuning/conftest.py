@@ -1,4 +1,4 @@
-"""A workspace and a training that takes a millisecond: a known surface instead of images, in files like a real one's."""
+"""A workspace and a training that takes a millisecond: a known surface instead of images, in files like those of jobs."""
 
 import json
 import math

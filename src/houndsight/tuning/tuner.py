@@ -169,11 +169,14 @@ class Tuner:
         except HoundsightError as error:
             self._end(trial, "FAILED", str(error))
             return
+        until = self._until(trial) if trial.until is None else trial.until
         now = base.status(job)
-        if now.state == "COMPLETED" or (now.state not in FINAL_STATES and now.pid is not None):
-            self._started(trial, self._until(trial) if trial.until is None else trial.until)
-            return
-        self._submit(trial, self._until(trial) if trial.until is None else trial.until)
+        runs = now.state not in FINAL_STATES and now.pid is not None
+        at_rung = now.state == "STOPPED" and trial.until is not None and len(self._course(trial)) >= trial.until
+        if runs or at_rung or now.state == "COMPLETED":
+            self._started(trial, until)  # by a controller that is gone: what it came to is taken in at the next look
+        else:
+            self._submit(trial, until)
 
     def _submit(self, trial: Trial, until: int | None) -> None:
         job = trials.job_of(self.place, trial)
