@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,7 @@ FIRST_VARIANT = "AllTraffic"
 """Name of the one variant of a new endpoint, as SageMaker calls it."""
 MOST_INSTANCES = 120
 """An update has twice as many, and the board on which they share connections has 256 places."""
+RETRY_SECONDS = 0.01
 SUPERVISOR_KILLED = "its supervisor was killed, or the machine was restarted"
 
 
@@ -177,6 +179,8 @@ def status(folder: EndpointFolder) -> EndpointStatus:
 
 def lives(folder: EndpointFolder) -> bool:
     """Whether its supervisor lives; told by its lock, which no jump of the clock and no reused process id deceives."""
+    if not folder.path.is_dir():
+        return False
     try:
         with held(folder):
             return False
@@ -185,17 +189,26 @@ def lives(folder: EndpointFolder) -> bool:
 
 
 @contextmanager
-def held(folder: EndpointFolder) -> Iterator[int]:
-    """Hold the endpoint's lock; the kernel's, so it ends with the process. Raises `WorkspaceError` where it is held."""
+def held(folder: EndpointFolder, patience: float = 0.0) -> Iterator[int]:
+    """Hold the endpoint's lock; the kernel's, so it ends with the process.
+
+    Raises `WorkspaceError` where another process still holds it after `patience` seconds; one that only looks whether
+    the supervisor lives holds it for an instant.
+    """
     with friendly_disk_errors(folder.path):
         file = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkspaceError(
-                f"The endpoint '{folder.name}' is running already.", "`houndsight endpoints` lists them."
-            ) from None
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise WorkspaceError(
+                        f"The endpoint '{folder.name}' is running already.", "`houndsight endpoints` lists them."
+                    ) from None
+                Event().wait(RETRY_SECONDS)
         yield file
     finally:
         os.close(file)

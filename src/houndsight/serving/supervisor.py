@@ -35,6 +35,7 @@ from houndsight.workspace import remove_tree, write_json
 
 log = logging.getLogger("houndsight")
 
+LOCK_SECONDS = 2.0
 MARGIN_SECONDS = 5.0
 """What an instance may take beyond its own time to drain before it is killed."""
 CRASHES = 5
@@ -64,7 +65,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ending.set)
-        with held(self.folder), self._reported(report) as tell:
+        with held(self.folder, LOCK_SECONDS), self._reported(report) as tell:
             self._save()
             async with control.listening(self.folder, self.handle):
                 await self._until_ending(self._create(tell))

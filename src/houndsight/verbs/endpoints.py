@@ -1,16 +1,9 @@
 """Deploy: from a trained model to an endpoint that outlives this process, and what is done with it afterwards."""
 
-import errno
-import ipaddress
 import logging
-import os
-import secrets
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,25 +17,16 @@ from houndsight.folders import EndpointFolder
 from houndsight.serving import control
 from houndsight.serving import endpoint as base
 from houndsight.serving.client import Endpoint
+from houndsight.serving.control import Tell
 from houndsight.serving.endpoint import EndpointSpec, EndpointStatus, Variant
 from houndsight.verbs import handlers
 from houndsight.verbs.handlers import Script
+from houndsight.verbs.launch import END_MARGIN, launch, listen, new_revision, reap, url_of, write_key
 from houndsight.verbs.models import find_model
 from houndsight.verbs.predict import read_image
-from houndsight.workspace import Workspace, friendly_disk_errors, remove_tree
+from houndsight.workspace import Workspace, remove_tree
 
 log = logging.getLogger("houndsight")
-
-# -P keeps the folder in which the user stands off the import path: a random.py there is not Python's.
-SUPERVISOR = (sys.executable, "-P", "-m", "houndsight.serving.supervisor")
-BACKLOG = 1024
-"""Connections that wait in the kernel while all instances are busy, or are being started again."""
-START_PATIENCE = 600.0
-"""Seconds without a word after which a starting supervisor is given up."""
-END_MARGIN = 15.0
-_started: dict[int, "subprocess.Popen[bytes]"] = {}  # supervisors of this process, until it has taken note of their end
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +43,7 @@ class Deployment:
     @property
     def status(self) -> EndpointStatus:
         """Where it stands; one whose supervisor died is found and marked Failed."""
-        _reap()
+        reap()
         return base.status(self.files)
 
     @property
@@ -123,10 +107,9 @@ class Deployment:
 
     def follow(self) -> Iterator[str]:
         """The lines of its log from the first on, and new ones as they come, until its supervisor has ended."""
-        lines, ended = LogLines(self.files), False
+        lines, ended, pid = LogLines(self.files), False, self.status.pid
         yield from lines.fresh()
         while not ended:
-            pid = self.status.pid
             ended = not base.lives(self.files)
             if not ended and pid is not None:
                 process.await_end(pid, LOOK_SECONDS)
@@ -163,15 +146,14 @@ class Deployment:
             return self
         path = find_model(model, workspace).absolute()
         with handlers.staged(model, path, script or Script(), workspace) as folder:
-            change |= {"model": str(path), "revision": _revision(), "staged": str(folder or "")}
+            change |= {"model": str(path), "revision": new_revision(), "staged": str(folder or "")}
             control.ask(self.files, {"do": "update", "change": change}, tell)
         return self
 
     def delete(self) -> None:
         """Let it finish what it has accepted, end all its processes, and remove its folder."""
         status = EndpointStatus.read(self.files.status)
-        if base.lives(self.files):
-            assert status.pid is not None
+        if status.pid is not None and base.lives(self.files):
             grace = self.spec.limits.drain_seconds + END_MARGIN
             try:
                 control.ask(self.files, {"do": "delete"})
@@ -179,7 +161,7 @@ class Deployment:
                 process.signal_process(status.pid, None, signal.SIGTERM)
             if not process.await_end(status.pid, grace) and base.lives(self.files):
                 process.kill_tree(status.pid, None)
-        _reap()
+        reap()
         _end_leftovers(self.name, EndpointStatus.read(self.files.status))
         remove_tree(self.files.path)
 
@@ -208,19 +190,19 @@ def deploy(
     """
     place = Workspace.find(workspace)
     path = find_model(model, workspace).absolute()
-    variant = Variant.create(model=str(path), revision=_revision(), instances=instances)
+    variant = Variant.create(model=str(path), revision=new_revision(), instances=instances)
     spec = EndpointSpec.create(variants=(variant,), host=host, port=port, **settings)
-    with handlers.staged(model, path, script or Script(), workspace) as staged, _listen(spec, api_key) as listener:
+    with handlers.staged(model, path, script or Script(), workspace) as staged, listen(spec, api_key) as listener:
         if staged is not None:
             spec = spec.model_copy(update={"variants": (variant.model_copy(update={"staged": str(staged)}),)})
         spec = spec.model_copy(update={"port": listener.getsockname()[1]})
-        status = EndpointStatus(url=_url(spec), created=time.time(), changed=time.time())
+        status = EndpointStatus(url=url_of(spec), created=time.time(), changed=time.time())
         files = place.create_endpoint(spec, status, name)
         try:
-            _write_key(files, api_key)
+            write_key(files, api_key)
             for folder in (files.models, files.metrics, files.sockets):
                 folder.mkdir()
-            _launch(files, listener, tell)
+            launch(files, listener, tell)
         except BaseException as error:
             if not isinstance(error, JobError):  # what failed by itself keeps its log
                 Deployment(files).delete()
@@ -275,88 +257,7 @@ def invoke(
     return results
 
 
-# ------------------------------------------------------------------------------------------------ start
-
-
-def _revision() -> str:
-    """A name for the folder of a model, never used before."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def _url(spec: EndpointSpec) -> str:
-    host = "127.0.0.1" if spec.host in ("0.0.0.0", "") else "[::1]" if spec.host == "::" else spec.host  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{spec.port}"
-
-
-def _listen(spec: EndpointSpec, api_key: str | None) -> socket.socket:
-    """The listening socket; here, so that a port that is taken is known before anything is made."""
-    try:
-        family, *_, address = socket.getaddrinfo(spec.host, spec.port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror as error:
-        raise RequestError(
-            f"'{spec.host}' is no address of this machine: {error.strerror}.", "Leave out --host."
-        ) from None
-    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback and not api_key:
-        raise SpecError(
-            f"{spec.host} can be reached from other machines, and no key was given.",
-            "Add --api-key KEY, or leave out --host.",
-        )
-    try:
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise RequestError(
-                f"Port {spec.port} of {spec.host} is taken.", "Choose another --port, or leave it out for a free one."
-            ) from None
-        raise RequestError(f"Nothing can listen on {spec.host} port {spec.port}: {error.strerror}.") from None
-
-
-def _write_key(files: EndpointFolder, api_key: str | None) -> None:
-    if api_key is None:
-        return
-    if not api_key.strip() or not api_key.isascii() or not api_key.isprintable():
-        raise SpecError("api_key: must be printable ASCII characters.")
-    with friendly_disk_errors(files.path):
-        descriptor = os.open(files.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(api_key)
-
-
-def _launch(files: EndpointFolder, listener: socket.socket, tell: Tell) -> None:
-    """Start the supervisor and wait until the endpoint answers; raises why it does not."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs, friendly_disk_errors(files.path), files.log.open("ab") as output:
-        command = [*SUPERVISOR, str(files.path), "--listener", str(listener.fileno()), "--report", str(theirs.fileno())]
-        try:
-            supervisor = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=(listener.fileno(), theirs.fileno()),
-            )
-        except OSError as error:
-            raise JobError(f"No process could be started: {error.strerror}.") from error
-        _started[supervisor.pid] = supervisor
-        theirs.close()
-        ours.settimeout(START_PATIENCE)
-        try:
-            control.conclude(files, ours, tell)
-        except BaseException:
-            _end(supervisor)
-            raise
-
-
-def _end(supervisor: "subprocess.Popen[bytes]") -> None:
-    """Return when the supervisor and what it started are gone."""
-    supervisor.terminate()
-    try:
-        supervisor.wait(END_MARGIN)
-    except subprocess.TimeoutExpired:
-        process.kill_descendants(supervisor.pid)
-        supervisor.kill()
-        supervisor.wait()
+# -------------------------------------------------------------------------------------------------- end
 
 
 def _refuse_dead(of: Deployment) -> None:
@@ -365,9 +266,6 @@ def _refuse_dead(of: Deployment) -> None:
             f"The endpoint '{of.name}' has failed: {of.status.reason}.",
             f"`houndsight delete-endpoint {of.name}` removes it; then deploy it again.",
         )
-
-
-# -------------------------------------------------------------------------------------------------- end
 
 
 def _end_leftovers(name: str, status: EndpointStatus) -> None:
@@ -391,9 +289,3 @@ def _is_ours(pid: int, since: float | None, name: str) -> bool:
     except psutil.Error:
         return False
     return name in words and any(word.startswith("houndsight.serving") for word in words)
-
-
-def _reap() -> None:
-    """Take note of supervisors that have ended, so that they do not stay in the table of processes."""
-    for pid in [pid for pid, each in _started.items() if each.poll() is not None]:
-        del _started[pid]
