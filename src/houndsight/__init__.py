@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from houndsight.errors import HoundsightError
     from houndsight.serving.client import Endpoint
+    from houndsight.verbs.batch import predict_folder
     from houndsight.verbs.check import check
     from houndsight.verbs.debug import debug
     from houndsight.verbs.endpoints import Deployment, delete_endpoint, deploy, endpoints, invoke, open_endpoint
@@ -41,6 +42,7 @@ __all__ = [
     "open_job",
     "open_tuning",
     "predict",
+    "predict_folder",
     "profile",
     "report",
     "resume",
@@ -73,6 +75,7 @@ _HOMES = {
     "open_job": "verbs.job",
     "open_tuning": "verbs.tune",
     "predict": "verbs.predict",
+    "predict_folder": "verbs.batch",
     "profile": "verbs.profile",
     "report": "verbs.report",
     "resume": "verbs.train",

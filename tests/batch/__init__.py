@@ -1,0 +1,1 @@
+"""A folder of images into one table of predictions."""
