@@ -26,7 +26,7 @@ from houndsight.backends import process
 from houndsight.errors import HoundsightError, JobError, RequestError
 from houndsight.folders import EndpointFolder
 from houndsight.serving import child as children
-from houndsight.serving import control, revision, rollout
+from houndsight.serving import control, counters, revision, rollout
 from houndsight.serving.births import Births
 from houndsight.serving.child import Child
 from houndsight.serving.endpoint import EndpointSpec, EndpointState, EndpointStatus, Variant, held
@@ -185,6 +185,7 @@ class Supervisor:
         self._due = False
         for group in self.groups:
             group.tell(self._routes(group))
+        counters.sweep(self.folder.metrics, {slot.child.pid for g in self.groups for slot in g.slots if slot.child})
         self._save()
 
     def _routes(self, group: Group) -> dict[str, Any]:
