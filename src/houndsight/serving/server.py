@@ -119,7 +119,8 @@ class Server:
             starlette, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, date_header=False, timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
         )  # fmt: skip
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a line for each malformed request otherwise
+        for name in ("uvicorn.error", "python_multipart"):  # a line for each malformed request otherwise
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.config.load()
         self.state = ServerState()
         self._draining = asyncio.Event()
