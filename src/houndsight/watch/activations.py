@@ -138,7 +138,7 @@ def keys(tensor: Tensor) -> Tensor:
     rows = tensor.detach().reshape(tensor.shape[0], -1)
     rows = rows[:, :: max(1, rows.shape[1] // 1024)].double()
     weights = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64, device=rows.device).sqrt()
-    return rows @ weights / weights.sum()
+    return (rows * weights).sum(1) / weights.sum()
 
 
 def unwrapped(models: Sequence[nn.Module]) -> dict[str, nn.Module]:
