@@ -98,7 +98,7 @@ def processes(of: Deployment) -> list[tuple[int, float | None]]:
 class Callers:
     """Threads that ask again and again, each on one connection that it keeps as long as the endpoint lets it."""
 
-    PAUSE = 0.005  # leaves the cores to the endpoint, whose tests these are
+    PAUSE = 0.03  # leaves the cores to the endpoint, whose tests these are
 
     def __init__(self, url: str, body: bytes, count: int = 4, headers: dict[str, str] | None = None) -> None:
         self.classes: Counter[str] = Counter()
