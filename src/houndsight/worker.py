@@ -18,7 +18,7 @@ from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
-from houndsight.watch.profiler import profiled
+from houndsight.watch.profiler import JobProfiler, profiled
 from houndsight.workspace import write_json
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ SAMPLES = 64  # validation images that the artifact carries
 def run_job(job: JobFolder, stop: Stop) -> Literal["COMPLETED", "STOPPED"]:
     """Run the job that `spec.json` describes; raises what went wrong as `HoundsightError`."""
     kind = json.loads(job.spec.read_bytes()).get("kind")
-    with RecordWriter(job.records) as records, profiled(job, records):
+    with RecordWriter(job.records) as records, profiled(job, records) as profiler:
         if kind == "script":
             from houndsight.contract.script import run_script
 
             return run_script(job, ScriptSpec.read(job.spec), stop, records)
-        return train_classifier(job, ClassifierSpec.read(job.spec), stop, records)
+        return train_classifier(job, ClassifierSpec.read(job.spec), stop, records, profiler)
 
 
 def train_classifier(
-    job: JobFolder, spec: ClassifierSpec, stop: Stop, records: RecordWriter
+    job: JobFolder, spec: ClassifierSpec, stop: Stop, records: RecordWriter, profiler: JobProfiler
 ) -> Literal["COMPLETED", "STOPPED"]:
     """From an index of labelled images to an evaluated, packed classifier."""
     from houndsight.data import check
@@ -96,12 +96,13 @@ def train_classifier(
                     checkpoints=job.checkpoints,
                     records=records,
                     stop=stop,
-                    progress=expected,
+                    progress=profiler.watching(expected),
                     pause=int(job.pause.read_text()) if job.pause.is_file() else None,
                     debugger=debugger,
                 )
                 if fitted.stopped:
                     return "STOPPED"
+                profiler.look(built.network, batches, spec.batch_size)
             with records.span("evaluate", step=0):
                 results, temperature = measure(job, spec, index, built.network, batches, stop)
         built.network.put_back()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from houndsight.errors import HoundsightError
 from houndsight.folders import JobFolder
@@ -17,36 +17,79 @@ from houndsight.records.profiling.document import document, write_sagemaker
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec, ScriptSpec
 from houndsight.watch.sampler import Sampler
-from houndsight.workspace import friendly_disk_errors, write_json
+from houndsight.workspace import Progress, friendly_disk_errors, write_json
+
+if TYPE_CHECKING:
+    from houndsight.data.loader import Batches
+    from houndsight.models.network import Network
+    from houndsight.watch.window import Window
 
 _PAUSE = 0.002
 """Shorter pauses of the garbage collector are not recorded: a hundred of them a second would cost more than they."""
 _MOST_PAUSES = 100_000
+_LOOK_AFTER = 60.0  # seconds; looking takes some 0.5
+
+
+class JobProfiler:
+    """What a job tells its profiler while it runs."""
+
+    def __init__(self, job: JobFolder, records: RecordWriter) -> None:
+        self._cache, self._records = job.path.parent.parent / "cache", records
+        self._window: Window | None = None
+        self._looked: dict[str, Any] = {}
+        self._began = time.time()
+
+    def watching(self, progress: Progress) -> Progress:
+        """`progress`, told after every step of the loop, which also opens and closes the window of torch.profiler."""
+        from houndsight.watch.window import Window
+
+        self._window = window = Window(self._records)
+
+        def told(stage: str, done: int, total: int) -> None:
+            progress(stage, done, total)
+            if stage == "train":
+                window.step()
+
+        return told
+
+    def look(self, network: "Network", batches: "Batches", batch: int) -> None:
+        """Look at a network that was trained on images, where that took a minute or more."""
+        from houndsight.data.loader import ImageBatches
+        from houndsight.watch import study
+
+        if isinstance(batches, ImageBatches) and time.time() - self._began >= _LOOK_AFTER:
+            self._looked = study.look_at_images(network, batch, network.preprocess.image_size, self._cache)
+
+    def conclude(self, job: JobFolder) -> None:
+        """Write the facts, and what follows from all that was recorded."""
+        facts = {**_facts(job), **self._looked}
+        if self._window is not None:
+            self._window.close()
+            window = self._window
+            facts |= {"operators": window.operators(), "window_steps": window.steps, "window_stall": window.stall}
+        self._records.flush()
+        write_json(job.records / runs.FACTS, runs.Facts(began=self._began, ended=time.time(), **facts))
+        conclude(job.records, job.profile, job.rule_output)
 
 
 @contextmanager
-def profiled(job: JobFolder, records: RecordWriter, *, interval: float = 0.5) -> Iterator[None]:
+def profiled(job: JobFolder, records: RecordWriter, *, interval: float = 0.5) -> Iterator[JobProfiler]:
     """Sample the machine while a job runs, and write `profile.json` and SageMaker's rule reports when it ends.
 
     A job that fails has its profile, too, and its own error is the one that is raised.
     """
-    began = time.time()
+    profiler = JobProfiler(job, records)
     sampler = Sampler(job.records, interval)
     try:
         with pauses(records):
-            yield
+            yield profiler
     except BaseException:
+        sampler.stop()
         with suppress(HoundsightError):
-            _conclude(job, records, sampler, began)
+            profiler.conclude(job)
         raise
-    _conclude(job, records, sampler, began)
-
-
-def _conclude(job: JobFolder, records: RecordWriter, sampler: Sampler, began: float) -> None:
     sampler.stop()
-    records.flush()
-    write_json(job.records / runs.FACTS, runs.Facts(began=began, ended=time.time(), **_facts(job)))
-    conclude(job.records, job.profile, job.rule_output)
+    profiler.conclude(job)
 
 
 def conclude(records: Path, profile: Path, rule_output: Path | None) -> None:

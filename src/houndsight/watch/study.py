@@ -23,6 +23,7 @@ _PROBE_SECONDS = 0.25
 _SUSPECT_BATCH = 16
 """Larger batches are not probed."""
 _LARGER = 32
+_LONG = 0.25
 
 
 def look(network: nn.Module, args: Any, kwargs: Any, batch: int, cache: Path | None = None) -> dict[str, Any]:
@@ -98,6 +99,8 @@ def probe(network: nn.Module, args: Any, kwargs: Any, batch: int) -> tuple[tuple
             given, named = filled(args, device, batch, size), filled(kwargs, device, batch, size)
             run = _pass(twin, given, named)
             run()  # takes memory and chooses kernels
+            if _seconds(run, device) > _LONG:
+                return ()  # a step so long is not made of fixed costs
             best, began, count = float("inf"), time.perf_counter(), 0
             while count < 2 or time.perf_counter() - began < _PROBE_SECONDS:
                 best, count = min(best, _seconds(run, device)), count + 1
