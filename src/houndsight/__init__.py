@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from houndsight.verbs.debug import debug
     from houndsight.verbs.endpoints import Deployment, delete_endpoint, deploy, endpoints, invoke, open_endpoint
     from houndsight.verbs.evaluate import evaluate
+    from houndsight.verbs.export import export
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
     from houndsight.verbs.profile import profile
@@ -34,6 +35,7 @@ __all__ = [
     "deploy",
     "endpoints",
     "evaluate",
+    "export",
     "fetch_weights",
     "invoke",
     "jobs",
@@ -67,6 +69,7 @@ _HOMES = {
     "deploy": "verbs.endpoints",
     "endpoints": "verbs.endpoints",
     "evaluate": "verbs.evaluate",
+    "export": "verbs.export",
     "fetch_weights": "verbs.weights",
     "invoke": "verbs.endpoints",
     "jobs": "verbs.job",

@@ -121,6 +121,25 @@ class ModelCard(Frozen):
     """When, ISO 8601 in UTC."""
 
 
+class Exported(Frozen):
+    """A classifier written for another runtime, and how near that comes to it; `export.json`."""
+
+    format: Literal["onnx", "openvino"]
+    """What it was written as."""
+    file: str
+    """Name of the file in the export's folder."""
+    bytes: int
+    """Its size, weights included."""
+    images: int
+    """Validation images of the model on which it was checked."""
+    agreement: float
+    """Share of them on which it names the class that the model names."""
+    difference: float
+    """Largest difference of a probability from the model's."""
+    checked_by: str
+    """Which runtime read the file back."""
+
+
 class Verdict(Frozen):
     """What limits the speed of a training, what would be won without it, and what to change."""
 
@@ -146,3 +165,34 @@ class Verdict(Frozen):
     """What `gain` and `expected` take for granted."""
     alternatives: tuple["Verdict", ...] = ()
     """What else slows it, the dearest first."""
+
+
+class Replayed(Frozen):
+    """What a step of a training was when it was done again."""
+
+    job: str
+    """Name of the job."""
+    step: int
+    """The step, from 0."""
+    began: int
+    """Steps that had been done where the replay began: those of the checkpoint before, 0 for the beginning."""
+    loss: float
+    """Training loss of the step."""
+    finite: bool
+    """Whether everything in it was finite."""
+    same: bool | None = None
+    """Whether every loss on the way is that of the first run to the last bit; None where none was recorded."""
+    phase: str = ""
+    """Where it went bad: `input`, `forward`, `backward` or `optimizer`."""
+    layer: str = ""
+    """The layer in which it went bad."""
+    operation: str = ""
+    """The operation that made the first number that is not finite."""
+    images: tuple[int, ...] = ()
+    """Positions of the images it went bad for, in the training split."""
+    files: tuple[str, ...] = ()
+    """Their files, relative to the data's root."""
+    message: str
+    """All this in one sentence."""
+    folder: str
+    """Where the statistics of the step and those before it are."""

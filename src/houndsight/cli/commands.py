@@ -10,6 +10,7 @@ COMMANDS = {
     "run": ("run:run", "Run a SageMaker training script as a job, as it is."),
     "evaluate": ("models:evaluate", "Measure a model on labelled images; with two models, compare them."),
     "predict": ("models:predict", "Name what is on some images."),
+    "export": ("export:export", "Write a model for another runtime: ONNX or OpenVINO."),
     "report": ("jobs:report", "Build a job's page again and open it."),
     "profile": ("profile:profile", "Say what limits the speed of a training, and prove what a change wins."),
     "deploy": ("endpoints:deploy", "Serve a model over HTTP."),
