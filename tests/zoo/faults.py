@@ -128,6 +128,16 @@ def _detached(net: nn.Sequential) -> nn.Module:
     return net
 
 
+def _nll(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.nll_loss(logits, labels)
+
+
+def _half_gradients(net: nn.Sequential) -> nn.Module:
+    for parameter in net.parameters():
+        parameter.register_hook(lambda gradient: gradient.half().float())
+    return net
+
+
 def _saturated(net: nn.Sequential) -> nn.Module:
     _weights(lambda weight: weight.mul_(60))(net)
     with torch.no_grad():
@@ -240,14 +250,24 @@ FAULTS: tuple[Fault, ...] = (
     Fault("not shuffled", ("not_shuffled",), lambda run: run.but(shuffle=False, data=_sorted)),
     Fault("half of validation in training", ("leakage",), lambda run: run.but(data=_leaked)),
     Fault("the loader is stuck", ("repeated_batches",), lambda run: run.but(stuck=True)),
-    Fault("AMP overflow", ("loss_scale",), lambda run: run.but(scaler=2.0**120)),
+    Fault(
+        "AMP overflow",
+        ("loss_scale",),
+        lambda run: run.but(
+            lr=run.lr * 1e-6,
+            scaler=65536.0,
+            build=_half_gradients,
+            loss=lambda y, t: 1e6 * nn.functional.cross_entropy(y, t),
+        ),
+        lambda run: run.but(scaler=65536.0, build=_half_gradients),
+    ),
     Fault("softmax before cross-entropy", ("head_outputs",), lambda run: run.but(build=_behind(nn.Softmax(dim=1)))),
     Fault("ReLU on the logits", ("head_outputs",), lambda run: run.but(build=_behind(nn.ReLU()))),
     Fault("sigmoid before cross-entropy", ("head_outputs",), lambda run: run.but(build=_behind(nn.Sigmoid()))),
     Fault(
         "nll_loss on logits",
         ("head_outputs",),
-        lambda run: run.but(loss=nn.functional.nll_loss),
+        lambda run: run.but(loss=_nll),
     ),
     Fault("summed loss", ("loss_reduction",), lambda run: run.but(loss=nn.CrossEntropyLoss(reduction="sum"))),
     Fault("metrics divided as integers", ("integer_metrics",), lambda run: run.but(metric=lambda right, n: right // n)),

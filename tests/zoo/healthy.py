@@ -32,7 +32,9 @@ def healthy(count: int = 120) -> list[Run]:
                 images=images,
                 seed=100 + number,
                 width=draw.choice((12, 16, 24)),
-                weight_decay=draw.choice((0.0, 1e-4, 5e-4)) if optimizer == "sgd" else draw.choice((0.0, 0.01)),
+                weight_decay=draw.choice((0.0, 1e-4, 5e-4))
+                if optimizer == "sgd"
+                else draw.choice((0.0, 0.01 if optimizer == "adamw" else 1e-4)),
                 epochs=draw.choice((4, 6, 8)),
                 schedule=draw.choice(("constant", "cosine")),
                 warmup=draw.choice((0, 0, 20)),

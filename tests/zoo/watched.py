@@ -81,7 +81,6 @@ class _Heard:
         self.debugger = debugger
         self.ids: Tensor | None = None
         self.rows: dict[str, list[Any]] = {"train": [], "valid": []}
-        self.names: set[str] = set()
 
     def __call__(self, name: str, loss: Tensor, given: Tensor, target: Tensor, _named: dict[str, Any]) -> None:
         mode = "train" if torch.is_grad_enabled() else "valid"
@@ -91,7 +90,7 @@ class _Heard:
             (self.ids, each, given.argmax(1).numpy(), target.numpy(), float(loss.detach()), self.debugger)
         )
         if mode == "train":
-            self.names.add(name)
+            self.debugger.outlet.learn({"loss": name})
             hear = self.debugger.outlet.hear
             hear("loss", mode, step, float(loss.detach()))
             hear("plain_loss", mode, step, float(each.mean()))

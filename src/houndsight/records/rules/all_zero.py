@@ -42,8 +42,10 @@ class AllZero(Rule):
             if not there.any():
                 continue
             self.looked = True
-            flags = history.flags(group)
             empty = (zeros >= least) & self.picked(prefix, group.names)
+            if not empty.any() and streak.quiet:
+                continue
+            flags = history.flags(group)
             if prefix in {"weight/", "gradient/"}:
                 empty &= flags.matrix & flags.trainable
                 last = np.flatnonzero(flags.matrix)[-1:]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from houndsight.records.rules.history import History
+from houndsight.records.rules.history import Group, History
 from houndsight.records.rules.rule import Rule, Streak, listed
 from houndsight.spec import Finding
 
@@ -26,6 +26,8 @@ class BatchnormDrift(Rule):
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
         self._first = np.empty(0)
+        self._group: Group | None = None
+        self._frozen = np.empty(0, bool)
         self._streak = Streak(STEPS, rest=1 << 30)
 
     def judge(self, history: History) -> Iterator[Finding]:
@@ -33,11 +35,14 @@ class BatchnormDrift(Rule):
         if history.moment.mode != "train":
             return
         group = history.group("buffer/")
+        if self._group is not group:
+            self._group = group
+            names = [name.rpartition(".")[0] + ".weight" for name in group.names]
+            self._frozen = np.array([history.parameter(name).get("trainable") is False for name in names], bool)
+        frozen = self._frozen
+        if not frozen.any():
+            return
         norms = history.now(group, "l2")
-        frozen = np.array(
-            [history.parameter(name.rpartition(".")[0] + ".weight").get("trainable") is False for name in group.names],
-            bool,
-        )
         there = np.isfinite(norms) & frozen
         if not there.any():
             return

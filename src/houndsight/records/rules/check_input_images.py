@@ -14,9 +14,10 @@ LARGE, SMALL, STEPS = 8.0, 0.02, 3
 class CheckInputImages(Rule):
     """The images do not reach the network as numbers around 0 of a size around 1.
 
-    Mathematics, over the inputs of 3 saved steps: the deviation is 0 (constant images), |mean| or the deviation is
-    above 8 (0 to 255 was not scaled), or the deviation is below 0.02 with a mean below 0.02 (scaled twice). Not asked
-    of cached features. SageMaker's way: |mean| of a channel > `threshold_mean` after `threshold_samples` images.
+    Mathematics, over the inputs of 3 saved steps: the deviation is below 1e-6 of the mean (constant images), |mean| or
+    the deviation is above 8 (0 to 255 was not scaled), or the deviation is below 0.02 with a mean below 0.02 (scaled
+    twice). Not asked of cached features. SageMaker's way: |mean| of a channel > `threshold_mean` after
+    `threshold_samples` images.
     Source: LeCun et al. 1998 ("Efficient BackProp"); SageMaker Debugger's documentation.
     Severity: error for constant images, else warning. Repair: the normalisation to use.
     """
@@ -56,16 +57,16 @@ class CheckInputImages(Rule):
                 f"{trouble}: mean {mean:.3g}, deviation {deviation:.3g} in the first {needed} saved steps.",
                 "Scale pixels to 0..1 (ToTensor, or images / 255), then Normalize(mean=[0.485, 0.456, 0.406], "
                 "std=[0.229, 0.224, 0.225])."
-                if deviation > 0
+                if deviation > 1e-6 * abs(mean)
                 else "See that the loader reads the images: all pixels have one value.",
-                severity="error" if deviation == 0 else "warning",
+                severity="error" if deviation <= 1e-6 * abs(mean) else "warning",
                 step=history.moment.step,
                 evidence={"mean": mean, "std": deviation, "furthest_channel_mean": furthest},
             )
 
 
 def _trouble(mean: float, deviation: float) -> str:
-    if deviation == 0:
+    if deviation <= 1e-6 * abs(mean):
         return "The images are constant"
     if abs(mean) > LARGE or deviation > LARGE:
         return "The pixels were not scaled"

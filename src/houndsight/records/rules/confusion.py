@@ -10,16 +10,17 @@ from houndsight.records.rules.numbers import share
 from houndsight.records.rules.rule import CONFUSION, Rule
 from houndsight.spec import Finding
 
-SHARE, LEAST, GOOD = 0.5, 8, 0.5
+SHARE, LEAST, GOOD, WAIT = 0.5, 8, 0.5, 3
 
 
 class Confusion(Rule):
     """Most images of a class are taken for one and the same other class, while the network is good otherwise.
 
     Mathematics: of a class's images in validation, the share taken for one other class, with Wilson's 95 % interval,
-    lies above one half; at least 8 images, and more than half of all images right; at two validations in a row, or at
-    the last. SageMaker's way: a diagonal share C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above
-    `max_off_diag`, by row, since by the whole diagonal, as documented, no perfect matrix of several classes passes.
+    lies above one half; at least 8 images, and more than half of all images right; at 2 validations in a row, once
+    accuracy has settled (by less than 5 points over 3 validations) or at the end. SageMaker's way: a diagonal share
+    C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since by the whole
+    diagonal, as documented, no perfect matrix of several classes passes.
     Source: Wilson 1927; SageMaker Debugger's documentation. Severity: warning. Repair: look at both folders.
     """
 
@@ -34,6 +35,8 @@ class Confusion(Rule):
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
         self._before: set[tuple[int, int]] = set()
+        self._last: set[tuple[int, int]] = set()
+        self._shares: list[float] = []
         self._told: set[tuple[int, int]] = set()
         self.compatible = any(name in self.given for name in ("min_diag", "max_off_diag"))
 
@@ -44,12 +47,16 @@ class Confusion(Rule):
             return
         self.looked = True
         pairs = self._theirs(counts) if self.compatible else _taken_for(counts)
-        yield from self._tell(history, pairs & self._before)
+        self._shares.append(float(np.trace(counts)) / int(counts.sum()))
+        settled = len(self._shares) >= WAIT and self._shares[-1] < self._shares[-WAIT] + 0.05
+        if self.compatible or settled:
+            yield from self._tell(history, pairs & self._before)
+        self._last = pairs & self._before if len(self._shares) > 1 else pairs
         self._before = pairs
 
     def finish(self, history: History) -> Iterator[Finding]:
         """What the last validation showed stands."""
-        yield from self._tell(history, self._before)
+        yield from self._tell(history, self._last)
 
     def _theirs(self, counts: np.ndarray) -> set[tuple[int, int]]:
         rows = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

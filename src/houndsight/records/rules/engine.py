@@ -62,6 +62,7 @@ class Engine:
         self._history = History(dict(facts), statistics)
         self._rules = [kind(asked.given.get(kind.name)) for kind in _chosen(asked)]
         self._found: dict[str, list[Finding]] = {rule.name: [] for rule in self._rules}
+        self._hearing: dict[frozenset[str], list[Rule]] = {}
         self._broken: dict[str, str] = {}
         self._pending: Moment | None = None
         self._folder, self._strict, self._closed = folder, strict, False
@@ -117,7 +118,10 @@ class Engine:
             # A loss alone is remembered. Asking everyone after each step of a small head, 0.7 ms, would take longer.
             self._alone += 1
             parts = SCALARS if self._alone % EVERY == 0 else frozenset()
-        new = self._ask(lambda rule: rule.judge(self._history), [r for r in self._rules if r.hears & parts])
+        hearing = self._hearing.get(parts)
+        if hearing is None:
+            hearing = self._hearing[parts] = [rule for rule in self._rules if rule.hears & parts]
+        new = self._ask(lambda rule: rule.judge(self._history), hearing)
         self.seconds += time.thread_time() - start
         return new
 
@@ -144,20 +148,22 @@ class Engine:
 
     def _ask(self, question: Callable[[Rule], Iterable[Finding]], rules: Sequence[Rule]) -> list[Finding]:
         new: list[Finding] = []
-        for rule in rules:
-            if rule.name in self._broken or len(self._found[rule.name]) >= MOST:
-                continue
-            try:
-                with np.errstate(all="ignore"):  # what is not finite is what rules look for
+        with np.errstate(all="ignore"):  # what is not finite is what rules look for
+            for rule in rules:
+                found = self._found[rule.name]
+                if len(found) >= MOST or rule.name in self._broken:
+                    continue
+                try:
                     said = list(question(rule))
-            except Exception as error:
-                if self._strict:
-                    raise
-                self._broken[rule.name] = f"{type(error).__name__}: {error}"
-                log.warning("The rule %s came to an end by a mistake of its own (%s).", rule.name, error)
-                continue
-            self._found[rule.name] += said
-            new += said
+                except Exception as error:
+                    if self._strict:
+                        raise
+                    self._broken[rule.name] = f"{type(error).__name__}: {error}"
+                    log.warning("The rule %s came to an end by a mistake of its own (%s).", rule.name, error)
+                    continue
+                if said:
+                    found += said
+                    new += said
         for finding in new:
             self._act(finding)
         if new:

@@ -9,7 +9,7 @@ from houndsight.records.rules.progress import lower_rate, progress
 from houndsight.records.rules.rule import Rule, Streak, listed
 from houndsight.spec import Finding
 
-GROWTH, STEPS = 100.0, 3
+GROWTH, STEPS, AGAIN = 100.0, 3, 8
 
 
 class ExplodingTensor(Rule):
@@ -30,6 +30,8 @@ class ExplodingTensor(Rule):
         super().__init__(given)
         self._finite = True
         self._streak = Streak(STEPS)
+        self._saved = 0
+        self._usual = self._spread = np.empty(0)
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Look for what is not finite, then for growth."""
@@ -52,18 +54,14 @@ class ExplodingTensor(Rule):
             )
 
     def _not_finite(self, history: History) -> Iterator[Finding]:
-        group = history.group("")
-        norms = history.now(group, "l2", history.moment.mode)
-        share = history.now(group, "nonfinite", history.moment.mode)
-        bad = np.isinf(norms) | (share > 0)
-        if self.value("only_nan"):
-            bad = share > 0
-        if self.compatible:
-            bad &= self.picked("", group.names)
-        if not bad.any():
+        if history.finite():
             self._finite = True
             return
-        if not self._finite:
+        group, mode = history.group(""), history.moment.mode
+        share = history.now(group, "nonfinite", mode)
+        bad = (share > 0) if self.value("only_nan") else np.isinf(history.now(group, "l2", mode)) | (share > 0)
+        bad &= self.picked("", group.names)
+        if not bad.any() or not self._finite:
             return
         self._finite = False
         names = [group.names[at] for at in np.flatnonzero(bad)]
@@ -77,25 +75,26 @@ class ExplodingTensor(Rule):
 
     def _growing(self, history: History) -> Iterator[Finding]:
         group = history.group("gradient/")
-        norms = history.window(group, "l2", 32)
-        if len(norms) < 8 or not len(group):
-            return
-        logs = np.log10(np.maximum(norms, 1e-30))
-        usual = np.median(logs[:-3], axis=0)
-        spread = 1.4826 * np.median(np.abs(logs[:-3] - usual), axis=0)
-        large = logs[-1] > usual + np.maximum(np.log10(GROWTH), 20 * spread)
-        new = self._streak.update(large, np.isfinite(logs[-1]))
-        run = progress(history)
-        if not new.any() or run is None or run.falls:
+        logs = np.log10(np.maximum(history.now(group, "l2"), 1e-30))
+        self._saved += 1
+        if self._saved % AGAIN == 0 or len(self._usual) != len(group):
+            past = np.log10(np.maximum(history.window(group, "l2", 35)[:-3], 1e-30))
+            if len(past) < 8:
+                return
+            self._usual = np.median(past, axis=0)
+            self._spread = 1.4826 * np.median(np.abs(past - self._usual), axis=0)
+        large = logs > self._usual + np.maximum(np.log10(GROWTH), 20 * self._spread)
+        new = self._streak.update(large, np.isfinite(logs))
+        run = progress(history) if new.any() else None
+        if run is None or run.falls:
             return
         names = [group.names[at] for at in np.flatnonzero(new)]
-        worst = int(np.argmax(np.where(new, logs[-1] - usual, -np.inf)))
-        factor = 10 ** (logs[-1][worst] - usual[worst])
+        worst = int(np.argmax(np.where(new, logs - self._usual, -np.inf)))
+        usual = 10 ** self._usual[worst]
         yield self.issue(
-            f"The gradient of {listed(names)} explodes: {norms[-1][worst]:.2e} at step {history.moment.step}, "
-            f"{factor:.0f} times what it was.",
-            f"{lower_rate(history, 10)} Or clip: torch.nn.utils.clip_grad_norm_(model.parameters(), "
-            f"{3 * 10 ** usual[worst]:.2g}).",
+            f"The gradient of {listed(names)} explodes: {10 ** logs[worst]:.2e} at step {history.moment.step}, "
+            f"{10 ** logs[worst] / usual:.0f} times what it was.",
+            f"{lower_rate(history, 10)} Or clip: torch.nn.utils.clip_grad_norm_(model.parameters(), {3 * usual:.2g}).",
             step=history.moment.step,
-            evidence={"layers": names[:20], "norm": norms[-1][worst], "usual": 10 ** usual[worst]},
+            evidence={"layers": names[:20], "norm": 10 ** logs[worst], "usual": usual},
         )

@@ -32,23 +32,20 @@ class Forgetting(Rule):
         self._seen = 0
         self._told = False
         self._pretrained: bool | None = None
-        self._newest = float("nan")
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Note the distance; judge it at each validation."""
-        if history.moment.values is not None and history.moment.mode == "train":
-            if self._pretrained is None and len(history.group("weight/")):
-                self._pretrained = bool(pretrained(history))
-            distances, weights = history.pair("distance/", "weight/")
-            flags = history.flags(weights)
-            body = flags.matrix & ~flags.head
-            far = history.now(distances, "l2") / np.maximum(history.now(weights, "l2"), 1e-30)
-            if np.isfinite(far[body]).any():
-                self._newest = float(np.nanmedian(far[body]))
-        if not self._pretrained or len(history.validations) == self._seen or not np.isfinite(self._newest):
+        if self._pretrained is None and len(history.group("weight/")):
+            self._pretrained = bool(pretrained(history))
+        if not self._pretrained or len(history.validations) == self._seen:
             return
         self._seen = len(history.validations)
-        self._distances.append(self._newest)
+        distances, weights = history.pair("distance/", "weight/")
+        flags = history.flags(weights)
+        far = (history.now(distances, "l2") / np.maximum(history.now(weights, "l2"), 1e-30))[flags.matrix & ~flags.head]
+        if not np.isfinite(far).any():
+            return
+        self._distances.append(float(np.median(far[np.isfinite(far)])))
         if len(self._distances) <= WAIT:
             return
         self.looked = True

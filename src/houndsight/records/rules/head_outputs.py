@@ -18,7 +18,7 @@ class HeadOutputs(Rule):
     Mathematics, at 5 saved steps in a row, on what the loss is given: never below 0, with exact zeros among them, is
     ReLU (a class whose output is 0 gets no gradient and may stay there: public projects got 40 % for 80 %); between 0
     and 1 with a mean of 1 / classes is softmax (the loss cannot fall below ln(e + classes - 1) - 1); between 0 and 1
-    with another mean is a sigmoid. NLLLoss without log_softmax is told from a loss below 0.
+    with another mean is a sigmoid. NLLLoss without log_softmax is told from values above 0, at 2 steps.
     Source: the definition of cross_entropy; 4 of 80 public projects. Severity: error. Repair: the layer to take away.
     """
 
@@ -43,7 +43,7 @@ class HeadOutputs(Rule):
         self.looked = True
         for squashed in self._held:
             self._held[squashed] = self._held[squashed] + 1 if _is(squashed, outputs, history, kind) else 0
-            if self._held[squashed] == STEPS:
+            if self._held[squashed] == (2 if squashed == "negative" else STEPS):
                 yield self._issue(history, squashed, outputs)
 
     def _issue(self, history: History, squashed: str, outputs: dict[str, float]) -> Finding:
@@ -59,7 +59,8 @@ class HeadOutputs(Rule):
             f"again: the loss cannot fall below {floor:.3g}, and gradients are small.",
             "sigmoid": f"The outputs lie between 0 and 1, behind a sigmoid in {place}, and cross_entropy takes them "
             "for logits: no class can be far ahead.",
-            "negative": "The loss is below 0: nll_loss is given something else than the log_softmax it expects.",
+            "negative": f"nll_loss is given {outputs['max']:.3g} where it expects logarithms of probabilities, which "
+            "are never above 0: the loss falls without end and says nothing.",
         }[squashed]
         repair = {
             "relu": f"Remove the ReLU from the end of the network{named}: the last layer gives raw logits.",
@@ -87,4 +88,4 @@ def _is(squashed: str, outputs: dict[str, float], history: History, kind: str) -
         return inside and even
     if squashed == "sigmoid":
         return inside and classes is not None and not even and least > 0
-    return "nll" in kind and history.moment.scalars.get("loss", 0.0) < 0
+    return "nll" in kind and most > 1e-6

@@ -19,6 +19,8 @@ class Group:
 
     names: tuple[str, ...]
     rows: NDArray[np.int64]
+    last: int
+    """The highest row."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -127,6 +129,8 @@ class History:
         """Every epoch of training whose hits were counted, in order."""
         self.files: Sequence[str] = ()
         """Path of each training image, where they are known."""
+        self.memo: dict[Any, Any] = {}
+        """What was worked out of the judged moment, for whoever asks again; emptied with every moment."""
         self._open: list[Moment] = []
         self._step = 0
         self._columns = {name: place for place, name in enumerate(statistics)}
@@ -137,6 +141,8 @@ class History:
         self._groups: dict[str, Group] = {}
         self._pairs: dict[tuple[str, str], tuple[Group, Group]] = {}
         self._flags: dict[int, Flags] = {}
+        self.kinds: dict[tuple[int, tuple[str, ...]], NDArray[np.bool_]] = {}
+        """For rules/start.py: (group, types) -> which of its modules are of these types."""
         self.modules = {each["name"]: each.get("type", "") for each in facts.get("modules", [])}
         """Name -> type of every module that has none inside it, in the order in which the network holds them."""
         self._parameters = {each["name"]: each for each in facts.get("parameters", [])}
@@ -144,6 +150,7 @@ class History:
     def add(self, moment: Moment) -> None:
         """Take in one whole moment."""
         self.moment = moment
+        self.memo.clear()
         if moment.mode == "train":
             self.end_validation()
             self._step = moment.step
@@ -188,6 +195,7 @@ class History:
                 self._groups.clear()
                 self._pairs.clear()
                 self._flags.clear()
+                self.kinds.clear()
             self._known = (names, rows)
         return self._known[1]
 
@@ -210,7 +218,7 @@ class History:
         if found is None:
             names = [name for name in self._rows if name.startswith(prefix)]
             rows = np.array([self._rows[name] for name in names], np.int64)
-            found = self._groups[prefix] = Group(tuple(name.removeprefix(prefix) for name in names), rows)
+            found = self._groups[prefix] = _group(tuple(name.removeprefix(prefix) for name in names), rows)
         return found
 
     def pair(self, first: str, second: str) -> tuple[Group, Group]:
@@ -219,15 +227,29 @@ class History:
         if found is None:
             names = tuple(name for name in self.group(first).names if second + name in self._rows)
             found = self._pairs[first, second] = (
-                Group(names, np.array([self._rows[first + name] for name in names], np.int64)),
-                Group(names, np.array([self._rows[second + name] for name in names], np.int64)),
+                _group(names, np.array([self._rows[first + name] for name in names], np.int64)),
+                _group(names, np.array([self._rows[second + name] for name in names], np.int64)),
             )
         return found
 
     def now(self, group: Group, statistic: str, mode: str = "train") -> Floats:
         """(n,) values of a statistic at the newest saved step of the mode; NaN where it was not taken."""
-        taken = self.window(group, statistic, 1, mode)
-        return taken[0] if len(taken) else np.full(len(group), np.nan)
+        key = (id(group), statistic, mode)
+        found: Floats | None = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self._newest(group, statistic, mode)
+        return found
+
+    def _newest(self, group: Group, statistic: str, mode: str) -> Floats:
+        table, column = self._tables.get(mode), self._columns.get(statistic)
+        if table is None or column is None or not table.count:
+            return np.full(len(group), np.nan)
+        values = table.values[(table.count - 1) % RING, :, column]
+        if group.last < len(values):
+            whole: Floats = values[group.rows].astype(np.float64)
+            return whole
+        [newest] = self.window(group, statistic, 1, mode)
+        return np.asarray(newest)
 
     def window(self, group: Group, statistic: str, last: int, mode: str = "train") -> Floats:
         """(k, n) values of a statistic at the `last` newest saved steps or as many as there are, oldest first."""
@@ -252,11 +274,16 @@ class History:
 
     def one(self, name: str, mode: str = "train") -> dict[str, float]:
         """The statistics of one tensor at the newest saved step; empty where it was not taken then."""
+        found: dict[str, float] | None = self.memo.get((name, mode))
+        if found is not None:
+            return found
         row, table = self._rows.get(name), self._tables.get(mode)
         if row is None or table is None or row >= table.values.shape[1]:
             return {}
-        taken = table.values[(table.count - 1) % RING, row]
-        return {of: float(taken[place]) for of, place in self._columns.items() if not np.isnan(taken[place])}
+        taken = table.values[(table.count - 1) % RING, row].tolist()
+        found = {of: taken[place] for of, place in self._columns.items() if taken[place] == taken[place]}
+        self.memo[name, mode] = found
+        return found
 
     # ------------------------------------------------------------------------------------- facts
 
@@ -264,6 +291,23 @@ class History:
         """What `facts.json` says of a parameter; empty where it says nothing."""
         known: dict[str, Any] = self._parameters.get(name, {})
         return known
+
+    def ratios(self) -> tuple[Group, Flags, Floats]:
+        """The weights with updates, what is known of them, and |update| / |weight| (n,) at the newest saved step."""
+        updates, weights = self.pair("update/", "weight/")
+        found: Floats | None = self.memo.get("ratios")
+        if found is None:
+            found = self.now(updates, "l2") / np.maximum(self.now(weights, "l2"), 1e-30)
+            self.memo["ratios"] = found
+        return weights, self.flags(weights), found
+
+    def finite(self) -> bool:
+        """Whether all that the judged moment holds of tensors is finite."""
+        values, norm, share = self.moment.values, self._columns.get("l2"), self._columns.get("nonfinite")
+        if values is None:
+            return True
+        bad = norm is not None and bool(np.isinf(values[:, norm]).any())
+        return not bad and not (share is not None and bool((values[:, share] > 0).any()))
 
     def flags(self, group: Group) -> Flags:
         """What is known of the parameters of a group."""
@@ -288,6 +332,10 @@ class History:
         """Number of classes, where it is known."""
         found = self.facts.get("num_classes")
         return int(found) if found else None
+
+
+def _group(names: tuple[str, ...], rows: NDArray[np.int64]) -> Group:
+    return Group(names, rows, int(rows.max(initial=-1)))
 
 
 def _judged(step: int, moments: list[Moment]) -> Judged:

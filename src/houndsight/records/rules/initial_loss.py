@@ -10,14 +10,12 @@ from houndsight.records.rules.progress import losses
 from houndsight.records.rules.rule import Rule
 from houndsight.spec import Finding
 
-STEPS = 3
-
 
 class InitialLoss(Rule):
     """The first loss is far above that of guessing, so the network begins by being certain of the wrong classes.
 
     Mathematics: an untrained head gives every class the same probability, so the first cross-entropy is ln(classes).
-    Fires where the mean of the first 3 losses is above 1.5 ln(classes) + 1.
+    Fires where that of the first batch is above 1.5 ln(classes) + 1.
     Source: A. Karpathy, "A recipe for training neural networks" (2019).
     Severity: warning. Repair: the start of the head, or the normalisation of the inputs.
     """
@@ -33,13 +31,13 @@ class InitialLoss(Rule):
     def judge(self, history: History) -> Iterator[Finding]:
         """Judge once, when the first losses are there."""
         series, classes = losses(history), history.classes
-        if self._told or classes is None or classes < 2 or len(series) < STEPS:
+        if self._told or classes is None or classes < 2 or not len(series):
             return
         self._told = True
-        if not np.isfinite(series[:STEPS]).all():
+        if not np.isfinite(series[0]):
             return
         self.looked = True
-        first, chance = float(series[:STEPS].mean()), log(classes)
+        first, chance = float(series[0]), log(classes)
         plain = len(history.scalar("plain_loss")[1]) > 0
         if first <= 1.5 * chance + 1 or (not plain and history.facts.get("reduction") == "sum"):
             return

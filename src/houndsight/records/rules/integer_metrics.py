@@ -9,7 +9,7 @@ from houndsight.records.rules.history import History
 from houndsight.records.rules.rule import SCALARS, Rule
 from houndsight.spec import Finding
 
-VALUES, METRIC = 4, re.compile(r"acc|loss|f1|precision|recall|top", re.IGNORECASE)
+VALUES, METRIC = 4, re.compile(r"acc|loss(?!_scale)|f1|precision|recall|top", re.IGNORECASE)
 
 
 class IntegerMetrics(Rule):

@@ -11,7 +11,7 @@ from houndsight.records.rules.progress import Progress, judged, losses, lower_ra
 from houndsight.records.rules.rule import SCALARS, Rule
 from houndsight.spec import Finding
 
-FIRST, AGAIN = 24, 1.25
+FIRST, AGAIN, PLATEAU = 24, 1.25, 140
 
 
 class LossNotDecreasing(Rule):
@@ -19,7 +19,8 @@ class LossNotDecreasing(Rule):
 
     Mathematics: mean of the last third of all losses so far against the first third, with Welch's 95 % interval. Fires
     where the whole interval lies above -2 % (it does not fall) and the loss is above 0.3 ln(classes), or above +5 %
-    (it rises); asked first after 24 steps and whenever a quarter more have come, and only after the warm-up.
+    (it rises); asked first after 24 steps (of standing still after 140: plateaus of 100 are healthy)
+    and whenever a quarter more have come, and only after the warm-up.
     SageMaker's way: over `num_steps` recorded losses it fell by less than `diff_percent` % throughout, or rose by more
     than `increase_threshold_percent` %. Source: Welch 1947; SageMaker Debugger's documentation.
     Severity: error where it rises, else warning. Repair: the learning rate, by the size of the steps.
@@ -67,7 +68,7 @@ class LossNotDecreasing(Rule):
         if run.falls:
             self._told = ""
             return
-        state = "rises" if run.rises else "stands" if run.stuck else ""
+        state = "rises" if run.rises else "stands" if run.stuck and count >= PLATEAU else ""
         if state and state != self._told:
             self._told = state
             yield self._issue(history, state, run, int(history.scalar("loss")[0][count - 1]))

@@ -26,22 +26,31 @@ class LossScale(Rule):
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
         self._told = False
+        self._seen = 0
 
     def judge(self, history: History) -> Iterator[Finding]:
-        """Look at the scale of the newest step."""
-        if "loss_scale" not in history.moment.scalars or self._told:
-            return
-        scales = history.scalar("loss_scale")[1][-WINDOW:]
-        self.looked = True
-        falls = int((np.diff(scales) < 0).sum())
-        if falls >= FALLS or scales[-1] < LEAST:
-            self._told = True
-            yield self.issue(
-                f"The loss scale is {scales[-1]:.3g} at step {history.moment.step} and fell {falls} times in the last "
-                f"{len(scales)} steps: gradients overflow in float16, and these steps change nothing.",
-                "Use bfloat16 (--precision bfloat16; torch.autocast(dtype=torch.bfloat16) needs no scaler), or clip "
-                "the gradients after scaler.unscale_(optimizer).",
-                severity="error" if scales[-1] < LEAST else "warning",
-                step=history.moment.step,
-                evidence={"scale": scales[-1], "falls": falls, "steps": len(scales)},
-            )
+        """Look at the scales that came since it was asked last."""
+        steps, scales = history.scalar("loss_scale")
+        while self._seen < len(scales) and not self._told:
+            self._seen += 1
+            self.looked = True
+            window, now = scales[max(0, self._seen - WINDOW) : self._seen], float(scales[self._seen - 1])
+            falls, step = int((np.diff(window) < 0).sum()), int(steps[self._seen - 1])
+            if falls >= FALLS or now < LEAST:
+                self._told = True
+                yield self._issue(now, falls, len(window), step)
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """Scales that came alone may not have been judged yet."""
+        yield from self.judge(history)
+
+    def _issue(self, scale: float, falls: int, count: int, step: int) -> Finding:
+        return self.issue(
+            f"The loss scale is {scale:.3g} at step {step} and fell {falls} times in the last {count} recorded steps: "
+            "gradients overflow in float16, and these steps change nothing.",
+            "Use bfloat16 (--precision bfloat16; torch.autocast(dtype=torch.bfloat16) needs no scaler), or clip the "
+            "gradients after scaler.unscale_(optimizer).",
+            severity="error" if scale < LEAST else "warning",
+            step=step,
+            evidence={"scale": scale, "falls": falls, "steps": count},
+        )

@@ -31,7 +31,7 @@ class NonfiniteOrigin(Rule):
     def judge(self, history: History) -> Iterator[Finding]:
         """Look at the newest saved step, until the first one that is not finite."""
         self.looked = True
-        if self._told:
+        if self._told or history.finite():
             return
         group, mode = history.group(""), history.moment.mode
         norms, share = history.now(group, "l2", mode), history.now(group, "nonfinite", mode)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from houndsight.records.rules.history import History
 from houndsight.records.rules.numbers import blocks, difference
 
+LEAST = 12
 LEARNT = 0.3  # of ln(C): a loss below it belongs to a network that knows its classes, and need not fall further
 
 
@@ -28,6 +29,8 @@ class Progress:
     """Upper end of it."""
     learnt: bool
     """Whether the loss is so low that it need not fall further."""
+    blind: bool = False
+    """Whether it is still that of guessing, after 60 steps."""
 
     @property
     def falls(self) -> bool:
@@ -51,10 +54,13 @@ def losses(history: History) -> NDArray[np.float64]:
     return plain if len(plain) else history.scalar("loss")[1]
 
 
-def progress(history: History, least: int = 12) -> Progress | None:
-    """How the training loss moved up to the judged step; None before `least` steps of it were recorded."""
-    series = losses(history)
-    return None if len(series) < least else judged(series, history.classes)
+def progress(history: History) -> Progress | None:
+    """How the training loss moved up to the judged step; None before 12 losses were recorded."""
+    if "progress" not in history.memo:
+        series = losses(history)
+        history.memo["progress"] = None if len(series) < LEAST else judged(series, history.classes)
+    found: Progress | None = history.memo["progress"]
+    return found
 
 
 def judged(series: NDArray[np.float64], classes: int | None) -> Progress:
@@ -67,7 +73,8 @@ def judged(series: NDArray[np.float64], classes: int | None) -> Progress:
     _, low, high = difference(first, last)
     size = max(abs(float(first.mean())), 1e-12)
     learnt = classes is not None and float(last.mean()) < LEARNT * log(max(classes, 2))
-    return Progress(len(series), float(first.mean()), float(last.mean()), low / size, high / size, learnt)
+    blind = classes is not None and len(series) >= 60 and float(last.mean()) > 0.9 * log(max(classes, 2))
+    return Progress(len(series), float(first.mean()), float(last.mean()), low / size, high / size, learnt, blind)
 
 
 def rate(history: History) -> float | None:

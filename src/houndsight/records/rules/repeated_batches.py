@@ -34,7 +34,7 @@ class RepeatedBatches(Rule):
         if "mean" not in inputs or "std" not in inputs:
             return
         now = tuple(inputs.get(key, np.nan) for key in ("mean", "std", "min", "max"))
-        self._held = self._held + 1 if now == self._before and inputs["std"] > 0 else 1
+        self._held = self._held + 1 if now == self._before and inputs["std"] > 1e-6 * abs(inputs["mean"]) else 1
         self._before = now
         self.looked = self.looked or self._held > 1 or history.moment.step > 0
         if self._held == STEPS:

@@ -62,12 +62,14 @@ class Rule(ABC):
         return ()
 
     def picked(self, prefix: str, names: tuple[str, ...]) -> NDArray[np.bool_]:
-        """(n,) which tensors SageMaker's `tensor_regex` and `collection_names` mean; all where neither is given."""
+        """(n,) or (1,) which tensors `tensor_regex` and `collection_names` mean; all where none is given."""
+        if not self.given:
+            return _ALL
         patterns = [self.given["tensor_regex"]] if "tensor_regex" in self.given else []
         named = [each.strip() for each in str(self.given.get("collection_names", "")).split(",")]
         patterns += [COLLECTIONS.get(each, re.escape(each)) for each in named if each]
         if not patterns:
-            return np.ones(len(names), bool)
+            return _ALL
         regex = re.compile("|".join(patterns))
         return np.array([regex.search(prefix + name) is not None for name in names], bool)
 
@@ -94,6 +96,8 @@ class Rule(ABC):
         )
 
 
+_ALL = np.ones(1, bool)
+
 COLLECTIONS = {
     "weights": "^weight/.*weight",
     "biases": "^weight/.*bias",
@@ -119,10 +123,14 @@ class Streak:
         self._held = np.zeros(0, np.int64)
         self._clear = np.zeros(0, np.int64)
         self._fired = np.zeros(0, bool)
+        self.quiet = True
+        """Whether nothing is counted and nothing has fired: then no news is no change."""
 
     def update(self, holds: NDArray[np.bool_], known: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
         """(n,) which fire now; `holds` (n,) in the same order as ever, longer only at its end."""
         count = len(holds)
+        if self.quiet and not holds.any():
+            return np.zeros(count, bool)
         if count > len(self._held):
             more = count - len(self._held)
             self._held = np.concatenate([self._held, np.zeros(more, np.int64)])
@@ -135,6 +143,7 @@ class Streak:
         fired[clear >= self.rest] = False
         new = (held >= self.needed) & ~fired & seen
         fired |= new
+        self.quiet = not (held.any() or fired.any())
         return new
 
 

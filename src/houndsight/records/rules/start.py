@@ -29,7 +29,12 @@ def pretrained(history: History) -> bool | None:
 def kinds(history: History, group: Group, types: tuple[str, ...]) -> NDArray[np.bool_]:
     """(n,) which modules of a group are of one of these types."""
     of = history.modules
-    return np.array([of.get(name.partition("#")[0], "") in types for name in group.names], bool)
+    key = (id(group), types)
+    found: NDArray[np.bool_] | None = history.kinds.get(key)
+    if found is None:
+        inside = [of.get(name.partition("#")[0], "") in types for name in group.names]
+        found = history.kinds[key] = np.array(inside, bool)
+    return found
 
 
 def last_layer(history: History) -> tuple[str, str]:

@@ -55,7 +55,7 @@ class TensorVariance(Rule):
         at = int(np.flatnonzero(new)[0])
         smaller = spread[at] < first[at]
         decay = history.facts.get("weight_decay")
-        collapse = f"Lower --weight-decay from {decay:g} to 0.01." if decay and decay > 0.01 else "Look at the inputs."
+        collapse = f"Lower --weight-decay from {decay:g} to 0.01." if decay and decay > 0.05 else "Look at the inputs."
         return self.issue(
             f"The spread of {listed([group.names[place] for place in np.flatnonzero(new)])} "
             f"{'collapses' if smaller else 'runs away'}: {spread[at]:.1e} at step {history.moment.step}, "

@@ -35,11 +35,9 @@ class UpdateBalance(Rule):
         """Look at the newest saved step."""
         if not self._asked and len(history.group("weight/")):
             self._asked, self._pretrained = True, pretrained(history)
-        if not self._pretrained:
+        if not self._pretrained or not len(history.group("update/")):
             return
-        updates, weights = history.pair("update/", "weight/")
-        flags = history.flags(weights)
-        ratios = history.now(updates, "l2") / np.maximum(history.now(weights, "l2"), 1e-30)
+        _, flags, ratios = history.ratios()
         chosen = flags.matrix & flags.trainable & np.isfinite(ratios)
         body, head = ratios[chosen & ~flags.head], ratios[chosen & flags.head]
         if not len(body) or not len(head):

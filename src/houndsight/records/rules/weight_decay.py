@@ -9,15 +9,15 @@ from houndsight.records.rules.progress import progress
 from houndsight.records.rules.rule import Rule, Streak
 from houndsight.spec import Finding
 
-RATE, SHRUNK, STEPS = 1e-3, 0.7, 3
+RATE, SHRUNK, STEPS, AGAIN = 1e-3, 0.7, 2, 3
 
 
 class WeightDecay(Rule):
     """The weights shrink so fast that the weight decay leaves nothing for the gradients to do.
 
     Mathematics: -d ln|w| / d step over the last 16 saved steps, by least squares, median over the trainable weights, is
-    above 1e-3, and the norm is below 0.7 of the first, at 3 saved steps in a row. Decoupled decay alone shrinks by
-    lr * decay a step. A loss that has certainly halved lets it pass.
+    above 1e-3, and the norm is below 0.7 of the first, at 2 looks in a row, one every 3 saved steps.
+    Decoupled decay alone shrinks by lr * decay a step. A loss that has certainly halved lets it pass.
     Source: Loshchilov & Hutter 2019 (ICLR). Severity: warning. Repair: the weight decay.
     """
 
@@ -28,15 +28,19 @@ class WeightDecay(Rule):
         super().__init__(given)
         self._first = np.empty(0)
         self._streak = Streak(STEPS)
+        self._saved = 0
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Look at the newest saved step of training."""
         if history.moment.mode != "train":
             return
         group = history.group("weight/")
+        if len(self._first) < len(group):
+            self._first = np.concatenate([self._first, history.now(group, "l2")[len(self._first) :]])
+        self._saved += 1
+        if self._saved % AGAIN:
+            return
         norms = history.window(group, "l2", 16)
-        if len(norms) and len(self._first) < len(group):
-            self._first = np.concatenate([self._first, norms[-1][len(self._first) :]])
         if len(norms) < 6:
             return
         flags = history.flags(group)
@@ -56,7 +60,9 @@ class WeightDecay(Rule):
             yield self.issue(
                 f"The weights shrink by {speed:.2%} a step: {left:.0%} of their first size are left in the median "
                 f"layer at step {history.moment.step}.",
-                f"Lower --weight-decay from {decay:g} to 0.01." if decay else "Lower --weight-decay to 0.01.",
+                f"Lower --weight-decay from {decay:g} to {min(0.01, decay / 100):g}."
+                if decay
+                else "Lower --weight-decay to 0.01.",
                 step=history.moment.step,
                 evidence={"rate": speed, "left": left, "weight_decay": decay},
             )
