@@ -7,6 +7,8 @@ import pytest
 
 from houndsight.workspace import Workspace
 
+os.environ.setdefault("HOUNDSIGHT_COLD", "1")  # tests of warm starts take it away
+
 
 @pytest.fixture(scope="session")
 def assets() -> Path:

@@ -90,7 +90,10 @@ class LocalBackend:
         Without it one warms up when the first job has ended. A tuner that has many jobs to start calls it first.
         """
         seed = self._seed(job) if self._warm else None
-        return seed is not None and _warm_up(job, seed, None)
+        if seed is None:
+            return False
+        _warm_up(job, seed, None)
+        return pool.there(_workspace(job), seed)
 
     def _seed(self, job: JobFolder) -> pool.Seed | None:
         """How the process that a job of this kind is forked from is started."""
@@ -177,11 +180,10 @@ def _execute(job: JobFolder, command: list[str], log: int, lock: int) -> tuple[i
     return monitor.pid, ours
 
 
-def _warm_up(job: JobFolder, seed: pool.Seed, beside: int | None) -> bool:
+def _warm_up(job: JobFolder, seed: pool.Seed, beside: int | None) -> None:
     started = pool.start(_workspace(job), seed, beside)
     if started is not None:
         _children[started.pid] = started
-    return started is not None
 
 
 def _workspace(job: JobFolder) -> Path:

@@ -123,21 +123,18 @@ def fork(workspace: Path, seed: Seed, request: Request, files: Sequence[int]) ->
 
     None where no warm process of this kind answers.
     """
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.settimeout(ANSWER_SECONDS)
     try:
         with at(folder_of(workspace) / f"{seed.name}.sock") as place:
-            line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            line.settimeout(ANSWER_SECONDS)
             line.connect(place)
-    except OSError:
-        return None
-    try:
         if peer(line)[1] == os.getuid():
             send(line, json.dumps([request.title, request.folder, request.environment]).encode(), files)
             answer = line.recv(32)
             if answer.endswith(b"\n"):
                 line.settimeout(None)
                 return int(answer), line
-    except OSError:
+    except OSError:  # none is there, or it ends just now
         pass
     line.close()
     return None
@@ -155,8 +152,7 @@ def start(
     folder = folder_of(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     name = seed.name
-    others = [each for each in folder.glob("*.sock") if each.stem != name]
-    if len(others) >= MOST or psutil.virtual_memory().available < LEAST_MEMORY:
+    if _others(folder, name) >= MOST or psutil.virtual_memory().available < LEAST_MEMORY:
         return None
     lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -177,6 +173,39 @@ def start(
     finally:
         os.close(lock)
         os.close(log)
+
+
+def there(workspace: Path, seed: Seed) -> bool:
+    """Whether a warm process of this kind lives, warm or warming up."""
+    return _lives(folder_of(workspace) / f"{seed.name}.lock")
+
+
+def _others(folder: Path, name: str) -> int:
+    """How many live beside the one of that name; the files of those that have ended are removed."""
+    living = 0
+    for lock in folder.glob("*.lock"):
+        if lock.stem == name:
+            continue
+        if _lives(lock):
+            living += 1
+        else:
+            for each in (lock, lock.with_suffix(".sock"), lock.with_suffix(".log")):
+                each.unlink(missing_ok=True)
+    return living
+
+
+def _lives(lock: Path) -> bool:
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextmanager

@@ -24,9 +24,9 @@ from houndsight.warm import fresh, title
 from houndsight.warm.family import monitor
 from houndsight.warm.script import Life
 
-_COMMON = ("torch", "torchvision.models", "houndsight.worker")
-_SCRIPT = ("houndsight.contract.script",)
-_CLASSIFIER = (
+COMMON: tuple[str, ...] = ("torch", "torchvision.models", "houndsight.worker")
+SCRIPT: tuple[str, ...] = ("houndsight.contract.script",)
+CLASSIFIER: tuple[str, ...] = (
     *("safetensors.torch", "scipy.optimize", "threadpoolctl", "houndsight.data.cache", "houndsight.data.check"),
     *("houndsight.features.batches", "houndsight.features.extract", "houndsight.models.artifact"),
     *("houndsight.reports.summary", "houndsight.training.evaluate", "houndsight.training.linear"),
@@ -60,7 +60,7 @@ def serve(workspace: Path, name: str, idle: float) -> Life | None:
 
 
 def _warm_up(kind: str) -> None:
-    for module in (*_COMMON, *(_SCRIPT if kind == "script" else _CLASSIFIER)):
+    for module in (*COMMON, *(SCRIPT if kind == "script" else CLASSIFIER)):
         import_module(module)
 
 

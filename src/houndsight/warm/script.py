@@ -106,6 +106,8 @@ def _run(command: list[str], variables: dict[str, str], born: dict[str, str]) ->
     main = types.ModuleType("__main__")
     main.__dict__.update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:  # the name under which spawned workers send its objects
+        sys.modules["__mp_main__"] = main
     leave(_code_of(lambda: _execute(command, main)), main)
 
 
