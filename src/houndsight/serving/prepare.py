@@ -7,6 +7,7 @@ ends with the process.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import logging
@@ -193,7 +194,8 @@ def _quantised(network: "openvino.Model", artifact: "Artifact") -> "openvino.Mod
         raise ModelError("The model carries no images to quantise it by.", "Use --runtime auto.")
     nncf.set_log_level(logging.ERROR)
     shown = [image[None] for image in np.concatenate([half, half[:, :, ::-1]])]
-    return nncf.quantize(network, nncf.Dataset(shown), subset_size=len(shown))
+    with contextlib.redirect_stdout(sys.stderr):  # it draws progress bars
+        return nncf.quantize(network, nncf.Dataset(shown), subset_size=len(shown))
 
 
 def _judged(
