@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+HERE = Path(__file__).parent
+NAMES = sorted(
+    [path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_")]
+    + [path.parent.name for path in HERE.glob("*/__main__.py")]
+)
 
 
 def main(chosen: list[str]) -> None:
