@@ -31,7 +31,7 @@ class LoopClock:
         self._spent: dict[str, float] = {}
         self._pending: dict[str, float] = {}
         self._depth, self._part = 0, REST
-        self._stepped, self._first = False, 0
+        self._stepped, self._first, self._entered = False, 0, False
         self._cpu_now, self._thread_now = time.process_time(), time.thread_time()
         self._mark = self._began = time.perf_counter()
         self._offset = time.time() - self._mark
@@ -48,8 +48,12 @@ class LoopClock:
     def enter(self, part: str) -> None:
         """From now on the time goes into `part`."""
         self._lap()
-        if self._stepped and part in ("data", "forward"):
-            self._close_step()
+        if part in ("data", "forward"):
+            if self._stepped:
+                self._close_step()
+            elif not self._entered:
+                self._around("setup")
+            self._entered = True
         self._depth, self._part = 1, part
 
     def leave(self) -> None:
@@ -80,6 +84,8 @@ class LoopClock:
         """Write what has not been written."""
         if self.on:
             self._lap()
+            if not self._stepped:
+                self._around("teardown")
             self._close_step(at_once=True)
             self.on = False
 
@@ -93,6 +99,18 @@ class LoopClock:
         self.cpu[part] = self.cpu.get(part, 0.0) + cpu - self._cpu_now
         self.thread_cpu[part] = self.thread_cpu.get(part, 0.0) + thread - self._thread_now
         self._mark, self._cpu_now, self._thread_now = now, cpu, thread
+
+    def _around(self, name: str) -> None:
+        """What was spent since the last step, evaluation apart, came before or after the loop: a stage, no step."""
+        start = self._began + self._offset
+        evaluated = self._spent.pop("evaluate", 0.0)
+        for each, seconds in (("evaluate", evaluated), (name, sum(self._spent.values()))):
+            if seconds > 0:
+                self._records.add_span(each, start, seconds, self._first)
+                start += seconds
+        self._spent.clear()
+        self._pending.clear()
+        self._began = self._mark
 
     def _close_step(self, *, at_once: bool = False) -> None:
         """A step has ended: write the parts of the steps since the last time, unless that is too little."""

@@ -1,0 +1,1 @@
+"""Trainings with one planted slowness each, and their healthy twins."""
