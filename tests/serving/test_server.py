@@ -303,3 +303,15 @@ def test_the_client_outlives_an_update() -> None:
         endpoint._kept[0].sock.shutdown(socket.SHUT_RDWR)
         assert endpoint.predict(picture())[0]["class"] == "light"
         endpoint.close()
+
+
+def test_who_asks_first_is_refused_before_sending() -> None:
+    with serving(limits=Limits(body_bytes=10_000)) as lamp, lamp.connect() as connection:
+        connection.sendall(request(b"", "Expect: 100-continue", length=20_000))
+        assert one(connection).startswith(b"HTTP/1.1 413")
+    with serving() as lamp, lamp.connect() as connection:
+        image = picture()
+        connection.sendall(request(b"", "Expect: 100-continue", length=len(image)))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(image)
+        assert one(connection).startswith(b"HTTP/1.1 200")

@@ -302,7 +302,7 @@ async def _body(request: Request, most: int) -> bytes:
     stated = request.headers.get("content-length", "0")
     length = int(stated) if stated.isdecimal() and len(stated) < 19 else 0
     refused = RequestRefusedError(413, f"The body has more than {most:,} bytes.", "Send a smaller image.")
-    if length > DISCARD:
+    if length > DISCARD or (length > most and "expect" in request.headers):  # who asks first has sent nothing yet
         raise refused
     blocks, size = [], 0
     async for block in request.stream():

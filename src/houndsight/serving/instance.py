@@ -10,6 +10,7 @@ import gc
 import io
 import logging
 import os
+import resource
 import socket
 import stat
 import sys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("houndsight")
 
 BACKLOG = 2048
+_FILES = 65_536
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,6 +86,7 @@ async def _serve(asked: argparse.Namespace, settings: InstanceSettings, link: Li
     from houndsight.serving.routes import Routes
     from houndsight.serving.server import Server
 
+    _more_files()
     service, runtime = await _service(settings, metrics)
     routes, capture = Routes(), None
     if settings.capture is not None:
@@ -139,14 +142,24 @@ def _ready(link: Link | None, asked: argparse.Namespace, runtime: str, problem: 
 
 def warm(predictor: Any, batch: int) -> None:
     """Do once what the first request would otherwise wait for: a decode, and a forward pass of each batch size."""
+    import torch
     from PIL import Image
 
+    torch.set_num_threads(1)  # of the resize; each compute thread has its core
     file = io.BytesIO()
     side = predictor.preprocess.resize + 32
     Image.fromarray(np.zeros((side, side + 20, 3), np.uint8)).save(file, "JPEG")
     pixels = predictor.decode(file.getvalue())
     for size in {1, batch}:
         predictor.predict(np.stack([pixels] * size))
+
+
+def _more_files() -> None:
+    """A connection is a file; the usual limit of 1024 is for programs that still use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listening(where: str) -> tuple[socket.socket, bool]:
