@@ -36,7 +36,7 @@ ONE = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small trained-like model in `job/`."""
     folder = tmp_path_factory.mktemp("prepare")
-    network = build(ClassifierSpec(data="x", weights="none", image_size=48, backbone="mobilenet_v3_small"), 3).network
+    network = build(ClassifierSpec(data="x", weights="none", image_size=48, backbone="squeezenet1_1"), 3).network
     card = ModelCard(classes=("a", "b", "c"), preprocess=network.preprocess, backbone="x", temperature=0.5)
     samples = np.random.default_rng(1).integers(0, 256, (12, 48, 48, 3), dtype=np.uint8)
     artifact.save(folder / "job" / "model", network, card, samples)
@@ -69,12 +69,14 @@ def test_it_answers_as_eager_does_in_any_batch(place: Path, prepared: Path) -> N
     assert (compiled.runtime, eager.runtime) == ("openvino-f32", "eager")
 
 
+@pytest.mark.slow
 def test_auto_takes_what_agrees(place: Path) -> None:
     found = Prepared.read(prepare(place / "job", place / "cache") / "prepared.json")
     assert not found.chosen.refused
     assert found.chosen.agreement >= 0.95
 
 
+@pytest.mark.slow
 def test_a_runtime_below_the_threshold_is_refused(place: Path) -> None:
     with pytest.raises(ModelError, match=r"openvino-f32' is refused: .* names another class"):
         prepare(place / "job", place / "cache", "openvino-f32", min_agreement=1.1)
