@@ -1,4 +1,4 @@
-"""A workspace and a training that takes a millisecond: a known surface instead of images, in files like those of jobs."""
+"""A workspace and a training that takes a millisecond: a known surface instead of images, in the files of a job."""
 
 import json
 import math

@@ -16,12 +16,12 @@ def importance(spec: TuningSpec, state: State, fixed: dict[str, object]) -> dict
     PED-ANOVA (Watanabe et al., IJCAI 2023) compares where the best quarter lies with where all lie, so that parameters
     that count only in some trials have their share too.
     """
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
     completed = [each for each in state.searched if each.state == "COMPLETED" and each.value is not None]
     if len(completed) < FEWEST:
         return {}
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

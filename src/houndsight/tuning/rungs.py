@@ -21,11 +21,16 @@ WARM_UP = 1
 
 def rungs(spec: TuningSpec, epochs: int, bracket: int = 0) -> list[int]:
     """Epochs after which a trial of so many epochs pauses, without its end."""
-    found, at = [], spec.first_rung
+    found, at = [], first(spec, epochs)
     while at < epochs:
         found.append(at)
         at *= spec.reduction
     return found[bracket:]
+
+
+def first(spec: TuningSpec, epochs: int) -> int:
+    """Epochs of the first rung."""
+    return spec.first_rung or max(1, math.ceil(epochs / 3))
 
 
 def brackets(spec: TuningSpec, epochs: int) -> int:
@@ -47,14 +52,14 @@ def bracket_of(spec: TuningSpec, number: int, epochs: int) -> int:
 def promoted(spec: TuningSpec, trials: Sequence[Trial], closing: bool) -> Trial | None:
     """The paused trial that is to go on: the best of those in the upper 1/eta of the highest rung that has one.
 
-    While new trials still come a rung promotes the whole part of 1/eta of its trials; when none will come (`closing`)
-    a rung with any promotes at least one, so that the best is always trained to its end.
+    While new trials still come half of that part goes on, for who leads early is often overtaken; when none will come
+    (`closing`) all of it, and at least one, so that the best is always trained to its end.
     """
     searched = [each for each in trials if each.role == "search"]
     for at in sorted({at for each in searched for at in each.rungs}, reverse=True):
         there = sorted((each for each in searched if at in each.rungs), key=lambda each: -spec.sign() * each.rungs[at])
         share = len(there) / spec.reduction
-        most = max(1, math.ceil(share)) if closing else math.floor(share)
+        most = max(1, math.floor(share)) if closing else math.floor(share / 2)
         for each in there[:most]:
             if each.state == "PAUSED" and max(each.rungs) == at:
                 return each
@@ -75,10 +80,10 @@ def hopeless(spec: TuningSpec, course: Sequence[float], others: Sequence[Sequenc
     return len(means) >= PEERS and spec.better(median(means), best)
 
 
-def behind(spec: TuningSpec, course: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+def behind(spec: TuningSpec, course: Sequence[float], others: Sequence[Sequence[float]], epochs: int) -> bool:
     """Asha for a script, which cannot pause: whether a rung is passed below the upper 1/eta of those who passed it."""
-    at = spec.first_rung
-    while at <= len(course):
+    at = first(spec, epochs)
+    while at <= min(len(course), epochs - 1):
         there = [each[at - 1] for each in others if len(each) >= at and math.isfinite(each[at - 1])]
         value = course[at - 1]
         if not math.isfinite(value):

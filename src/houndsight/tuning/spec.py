@@ -54,8 +54,9 @@ class TuningSpec(Frozen):
     """`median` stops a trial that is worse than half of the others were at its age."""
     reduction: int = Field(default=3, ge=2, le=16)
     """asha and hyperband: of so many trials one goes on, with so many times the epochs."""
-    first_rung: int = Field(default=1, ge=1)
-    """asha and hyperband: epochs after which trials are compared first."""
+    first_rung: int | None = Field(default=None, ge=1)
+    """asha and hyperband: epochs after which trials are compared first; a third of all by default, for the learning
+    rate of a long run has hardly fallen before."""
     reseed: int = Field(default=3, ge=0, le=20)
     """The best trials that chance does not tell apart, at most so many, are trained once more with another seed."""
     final: Literal["soup", "best", "none"] = "soup"

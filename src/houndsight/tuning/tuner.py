@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from houndsight.backends import base, process
+from houndsight.backends import base
 from houndsight.backends.base import Backend
 from houndsight.errors import HoundsightError, JobError
 from houndsight.folders import TuningFolder
@@ -219,11 +219,9 @@ class Tuner:
             return True
         begun = sum(self._planned(each) for each in self.state.running)
         done = sum(each.epochs for each in self.state.trials if each not in self.state.running)
-        ahead = self.spec.first_rung if trial is None and self._pausing else USUAL_EPOCHS
+        ahead = rungs.first(self.spec, self._epochs_of({})) if self._pausing else self._epochs_of({})
         if trial is not None:
             ahead = self._planned(trial) - trial.epochs
-        elif not self._pausing:
-            ahead = self._epochs_of({})
         return done + begun + ahead <= self.spec.budget
 
     def _planned(self, trial: Trial) -> int:
@@ -240,8 +238,8 @@ class Tuner:
                 continue
             job = trials.job_of(self.place, trial)
             seen = self._seen[trial.number]
-            process_gone = self._pid(trial) is not None and not process.alive(self._pid(trial), None)
-            if seen.changed(job, "status.json") or process_gone:
+            pid = self._pid(trial)
+            if seen.changed(job, "status.json") or (pid is not None and self._processes.ended(pid)):
                 self._status[trial.number] = now = base.status(job)
                 if now.state in FINAL_STATES:
                     self._take_in(trial, now)
@@ -269,7 +267,11 @@ class Tuner:
             return
         if self.spec.pruning == "median" and rungs.hopeless(self.spec, course, others):
             self._ask_to_stop(trial, "PRUNED", "worse than half of the others at its age")
-        elif self._pausing and self.spec.is_script and rungs.behind(self.spec, course, others):
+        elif (
+            self._pausing
+            and self.spec.is_script
+            and rungs.behind(self.spec, course, others, self._epochs_of(trial.hyperparameters))
+        ):
             self._ask_to_stop(trial, "PRUNED", f"not among the best 1/{self.spec.reduction} at its age")
 
     def _course(self, trial: Trial) -> list[float]:

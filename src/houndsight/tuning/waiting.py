@@ -3,9 +3,9 @@
 import os
 import select
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from houndsight.backends import process
 from houndsight.folders import JobFolder
 
 
@@ -34,16 +34,28 @@ class Processes:
 
     def __init__(self) -> None:
         self._files: dict[int, int] = {}
+        self._ended: set[int] = set()
+
+    def ended(self, pid: int) -> bool:
+        """Whether that process is no more; costs nothing while it is waited for."""
+        if pid in self._files:
+            return False
+        return pid in self._ended or not process.alive(pid, None)
 
     def keep(self, pids: set[int]) -> None:
         """Wait for these processes from now on, and for no others."""
         for pid in set(self._files) - pids:
             os.close(self._files.pop(pid))
+        self._ended &= pids
         if sys.platform != "linux":
             return
-        for pid in pids - set(self._files):
-            with suppress(OSError):  # it has ended, or this kernel has no such call: the next look tells
+        for pid in pids - set(self._files) - self._ended:
+            try:
                 self._files[pid] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._ended.add(pid)
+            except OSError:
+                return  # this kernel keeps the call to itself: `ended` asks instead
 
     def wait(self, seconds: float) -> None:
         """Return when one of them has ended, or after so many seconds."""
@@ -53,6 +65,7 @@ class Processes:
         for file, _ in poll.poll(1000 * seconds):
             pid = next(pid for pid, each in self._files.items() if each == file)
             os.close(self._files.pop(pid))
+            self._ended.add(pid)
 
     def close(self) -> None:
         """Let go of all of them."""

@@ -54,9 +54,9 @@ def tune(
     """
     place = Workspace.find(workspace)
     search = {key: settings.pop(key) for key in list(settings) if key in SEARCH and key != "seed"}
-    if "seed" in settings:
-        search["seed"] = settings["seed"]
     script = _is_script(what, source_dir)
+    if "seed" in settings:  # of the search, and of every trial of a classifier
+        search["seed"] = settings.pop("seed") if script else settings["seed"]
     given, settings = _space(space, preset, settings)
     pattern = None
     if script:
