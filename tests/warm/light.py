@@ -10,7 +10,6 @@ from houndsight.warm.__main__ import main
 
 if __name__ == "__main__":
     del sys.argv[1:3]
-    pool.COMMON = ("houndsight.worker",)
-    pool.CLASSIFIER = ()
+    pool.LIBRARIES = {"script": (), "classifier": ()}
     pool.LOOK_SECONDS = 0.1
     main()

@@ -238,6 +238,13 @@ def _breakable(text: str) -> Markup:
     return Markup("<wbr>").join(re.findall(r"[^_./-]*[_./-]|[^_./-]+$", text))
 
 
+def read_templates() -> None:
+    """Compile every template ahead of the first page, 0.1 s of CPU: for a process that forks those that make pages."""
+    environment = _environment()
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
+
+
 def _bundle_cache(job: JobFolder) -> Path | None:
     """Where the chart library is kept between reports; None for a job outside any workspace."""
     jobs = job.path.absolute().parent

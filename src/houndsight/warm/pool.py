@@ -7,6 +7,7 @@ or is killed, the families go on.
 
 import gc
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -18,21 +19,27 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
+import houndsight
 from houndsight.backends import pool
 from houndsight.backends.local import HELD_BACK
+from houndsight.reports import html
 from houndsight.warm import fresh, title
 from houndsight.warm.family import monitor
 from houndsight.warm.script import Life
 
-COMMON: tuple[str, ...] = ("torch", "torchvision.models", "houndsight.worker")
-SCRIPT: tuple[str, ...] = ("houndsight.contract.script",)
-CLASSIFIER: tuple[str, ...] = (
-    *("safetensors.torch", "scipy.optimize", "threadpoolctl", "houndsight.data.cache", "houndsight.data.check"),
-    *("houndsight.features.batches", "houndsight.features.extract", "houndsight.models.artifact"),
-    *("houndsight.reports.summary", "houndsight.training.evaluate", "houndsight.training.linear"),
-    *("houndsight.training.plan",),
-)
-"""What each kind of job imports sooner or later; nothing of it may start a thread that lives on in the parent."""
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "script": ("torch", "torchvision.models", "numpy.ma"),
+    "classifier": (
+        *("torch", "torchvision.models", "torchvision.transforms.v2", "torch.utils.flop_counter", "safetensors.torch"),
+        *("scipy.optimize", "threadpoolctl"),
+    ),
+}
+UNITS: dict[str, tuple[str, ...]] = {
+    "script": ("contract", "records", "reports"),
+    "classifier": ("data", "features", "models", "records", "reports", "training", "watch"),
+}
+"""What each kind of job imports sooner or later, of other houses and of this one; nothing of it may start a thread that
+lives on in the parent."""
 LOOK_SECONDS = 30.0
 """How often it looks whether it is still of use."""
 
@@ -60,8 +67,13 @@ def serve(workspace: Path, name: str, idle: float) -> Life | None:
 
 
 def _warm_up(kind: str) -> None:
-    for module in (*COMMON, *(SCRIPT if kind == "script" else CLASSIFIER)):
-        import_module(module)
+    for library in LIBRARIES[kind]:
+        import_module(library)
+    for module in pkgutil.walk_packages(houndsight.__path__, "houndsight."):
+        if module.name.split(".")[1] in UNITS[kind] and not module.name.endswith("__main__"):
+            import_module(module.name)
+    import_module("houndsight.worker")
+    html.read_templates()
 
 
 def _prove_whole() -> None:
