@@ -16,6 +16,7 @@ import psutil
 from houndsight.backends import process
 from houndsight.errors import JobError
 from houndsight.serving.handlers_worker import FRAME
+from houndsight.serving.prepared import cores
 from houndsight.serving.settings import InstanceSettings
 
 log = logging.getLogger("houndsight")
@@ -26,8 +27,10 @@ REST_SECONDS = 0.2
 """How long the last words of a process that has ended may take to arrive."""
 END_SECONDS = 2.0
 """How long an idle process may take to end."""
+FREE_SHARE = 4
+"""The process may hold, beyond what it held once its model was loaded, one part in so many of what was free."""
 LEAST_ROOM = 2**30
-"""Bytes that the process may always hold beyond what it held once its model was loaded."""
+"""Bytes that it may hold beyond that in any case."""
 
 
 class GoneError(Exception):
@@ -77,7 +80,7 @@ class Worker:
         except GoneError as error:
             return f"The model cannot be loaded: the handlers' process ended meanwhile, {error}."
         self.own = said["own"]
-        self._allowed = self.memory + max(LEAST_ROOM, psutil.virtual_memory().available // 4)
+        self._allowed = self.memory + max(LEAST_ROOM, psutil.virtual_memory().available // FREE_SHARE)
         return f"The model cannot be loaded: {said['problem']}" if said["problem"] else ""
 
     async def ask(self, head: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -190,10 +193,10 @@ def environment(settings: InstanceSettings) -> dict[str, str]:
         "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
         "SAGEMAKER_REGION": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(settings.threads or cores()),  # the instance's own is 1
+        "OPENBLAS_NUM_THREADS": str(settings.threads or cores()),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    if settings.threads is not None:
-        own |= {"OMP_NUM_THREADS": str(settings.threads), "MKL_NUM_THREADS": str(settings.threads)}
     left_out = ("PROMETHEUS_MULTIPROC_DIR", "HOUNDSIGHT_API_KEY")
     return {name: value for name, value in os.environ.items() if name not in left_out} | own

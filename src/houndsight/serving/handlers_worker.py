@@ -43,7 +43,7 @@ class Transformer:
     """A script's functions, with the container's defaults for those it lacks, and the model that they share."""
 
     def __init__(self, model_dir: str, program: str) -> None:
-        self.model_dir, self.program = model_dir, program
+        self.model_dir, self.program, self.code = model_dir, program, Path(model_dir) / "code"
         self.context = toolkit.Context(model_dir)
         self.functions: dict[str, Callable[..., Any]] = {}
         self.own: list[str] = []
@@ -172,28 +172,37 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests: queue.SimpleQueue[tuple[dict[str, Any], bytearray] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(line, requests), name="requests", daemon=True).start()
-    model, code = asked.model.absolute(), asked.model.absolute() / "code"
+    model = asked.model.absolute()
     os.chdir(model)
-    sys.path.insert(0, str(code))
+    sys.path.insert(0, str(model / "code"))
     sys.argv = [asked.program]
     toolkit.provide()
     transformer = Transformer(str(model), asked.program)
-    start = time.monotonic()
-    try:
-        transformer.load()
-        said: dict[str, Any] = {"problem": "", "own": transformer.own}
-    except BaseException as error:  # sys.exit() in a script must not look like a sound end
-        log.exception("The model cannot be loaded.")
-        said = {"problem": failure(error, code)["error"], "own": transformer.own}
-    _send(line, {**said, "seconds": round(time.monotonic() - start, 3)}, b"")
+    _send(line, {"problem": loaded(transformer), "own": transformer.own}, b"")
     while (request := requests.get()) is not None:
-        try:
-            head, body = transformer.answer(*request)
-        except BaseException as error:
-            head, body = failure(error, code), b""
-            log.exception("A request failed: %s", head["error"])
+        head, body = answered(transformer, *request)
         with suppress(OSError):
             _send(line, head, body)
+
+
+def loaded(transformer: Transformer) -> str:
+    """Load the script and its model; why that failed, or nothing. The traceback goes to the log."""
+    try:
+        transformer.load()
+    except BaseException as error:  # sys.exit() in a script must not look like a sound end
+        log.exception("The model cannot be loaded.")
+        return str(failure(error, transformer.code)["error"])
+    return ""
+
+
+def answered(transformer: Transformer, head: dict[str, Any], body: bytearray) -> tuple[dict[str, Any], bytes]:
+    """What the script answers, or what is said instead; the traceback goes to the log."""
+    try:
+        return transformer.answer(head, body)
+    except BaseException as error:
+        said = failure(error, transformer.code)
+        log.exception("A request failed: %s", said["error"])
+        return said, b""
 
 
 def _read(line: socket.socket, requests: "queue.SimpleQueue[tuple[dict[str, Any], bytearray] | None]") -> None:

@@ -1,0 +1,1 @@
+"""SageMaker scripts that answer for a model."""
