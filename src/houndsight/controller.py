@@ -19,6 +19,9 @@ from houndsight.workspace import Workspace
 
 log = logging.getLogger("houndsight")
 
+WORTH_WARMING = 3
+"""Trials from which on waiting for a warm process (8 s) is shorter than starting each cold."""
+
 
 def run_tuning(controlled: JobFolder, stop: Stop, backend: Backend) -> Literal["COMPLETED", "STOPPED"]:
     """Search until the limits are reached or `stop` says so; trials run with `backend`."""
@@ -36,8 +39,15 @@ def main() -> None:
     """Run the tuning whose folder is the one argument; everything said goes to standard output, which is its log."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     controlled = Controlled(Path(sys.argv[1]))
-    backend = LocalBackend(of_script=at_start, cold=TuningSpec.read(controlled.spec).cold)
-    status = execute(controlled, lambda job, stop: run_tuning(job, stop, backend), "local")
+    spec = TuningSpec.read(controlled.spec)
+    backend = LocalBackend(of_script=at_start, cold=spec.cold)
+
+    def run(job: JobFolder, stop: Stop) -> Literal["COMPLETED", "STOPPED"]:
+        if spec.jobs >= WORTH_WARMING:
+            backend.warm_up(controlled.path.parent.parent, spec.job, stop)
+        return run_tuning(job, stop, backend)
+
+    status = execute(controlled, run, "local")
     sys.exit(status.exit_code)
 
 

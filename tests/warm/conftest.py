@@ -4,7 +4,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from houndsight.spec import Status
 from houndsight.verbs.run import script_spec
 from houndsight.workspace import Workspace
 
+SCRIPT = {"kind": "script"}
 LIGHT = str(Path(__file__).with_name("light.py"))
 
 
 class Light(LocalBackend):
     """The local back end whose warm processes are light ones; nothing else differs."""
 
-    def _seed(self, job: JobFolder) -> pool.Seed | None:
-        seed = super()._seed(job)
+    def _seed(self, spec: Mapping[str, Any]) -> pool.Seed | None:
+        seed = super()._seed(spec)
         return None if seed is None else pool.Seed(seed.kind, (*seed.python, LIGHT), seed.environment)
 
 
@@ -72,11 +73,15 @@ class Yard:
 
     def warm(self) -> psutil.Process:
         """The warm process; started first where there is none."""
-        job = self.job("print(1)")
-        assert self.backend.warm_up(job)
-        eventually(lambda: any(answers(each) for each in self.sockets()))
+        assert self.backend.warm_up(self.workspace.path, SCRIPT)
         [found] = self.processes()
         return found
+
+    def seed(self) -> pool.Seed:
+        """How the warm process of its scripts is started."""
+        seed = self.backend._seed(SCRIPT)
+        assert seed is not None
+        return seed
 
     @property
     def folder(self) -> Path:

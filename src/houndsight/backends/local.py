@@ -9,9 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from houndsight.backends import base, pool, process
 from houndsight.backends.lock import VARIABLE, held
@@ -73,6 +75,7 @@ class LocalBackend:
         base.refuse_if_alive(job)
         with held(job, patience=base.PATIENCE) as lock:
             base.prepare(job, self.name)
+            spec = json.loads(job.spec.read_bytes())
             orders = Orders(
                 command=[*self._command, str(job.path)],
                 status=str(job.status),
@@ -80,29 +83,31 @@ class LocalBackend:
                 stop=str(job.stop_request),
                 grace=GRACE,
                 lock=lock,
-                environment={VARIABLE: str(lock), "PYTHONUNBUFFERED": "1", **_settings(job)},
+                environment={VARIABLE: str(lock), "PYTHONUNBUFFERED": "1", **_settings(spec)},
             )
-            _launch(job, orders, self._seed(job) if self._warm else None)
+            _launch(job, orders, self._seed(spec) if self._warm else None)
 
-    def warm_up(self, job: JobFolder) -> bool:
-        """Start a warm process for jobs like this one now; says whether one is there or on its way.
+    def warm_up(self, workspace: Path, spec: Mapping[str, Any], stop: base.Stop = lambda: False) -> bool:
+        """Return when a warm process for jobs of this spec answers (True), or when there will be none.
 
-        Without it one warms up when the first job has ended. A tuner that has many jobs to start calls it first.
+        Without it one warms up when the first job has ended. Who has many jobs to start calls it first: 8 s once, where
+        each cold start takes as much.
         """
-        seed = self._seed(job) if self._warm else None
+        seed = self._seed(spec) if self._warm else None
         if seed is None:
             return False
-        _warm_up(job, seed, None)
-        return pool.there(_workspace(job), seed)
+        _keep(pool.start(workspace, seed, None))
+        while not (warm := pool.answers(workspace, seed)) and pool.lives(workspace, seed) and not stop():
+            threading.Event().wait(base.LOOK_SECONDS)
+        return warm
 
-    def _seed(self, job: JobFolder) -> pool.Seed | None:
-        """How the process that a job of this kind is forked from is started."""
-        spec = json.loads(job.spec.read_bytes())
-        if spec.get("kind") != "script":
-            return pool.Seed("classifier", _PYTHON[:-1], {**os.environ, "PYTHONUNBUFFERED": "1", **_settings(job)})
-        if self._of_script is None:
-            return None
-        return pool.Seed("script", (sys.executable,), self._of_script(spec.get("environment", {}), os.environ))
+    def _seed(self, spec: Mapping[str, Any]) -> pool.Seed | None:
+        """How the process that a job of this spec is forked from is started."""
+        if spec.get("kind") == "script":
+            if self._of_script is None:
+                return None
+            return pool.Seed("script", (sys.executable,), self._of_script(spec.get("environment", {}), os.environ))
+        return pool.Seed("classifier", _PYTHON[:-1], {**os.environ, "PYTHONUNBUFFERED": "1", **_settings(spec)})
 
     def stop(self, job: JobFolder, grace: float = GRACE) -> Status:
         """Ask the job to end with SIGTERM, kill it after `grace` seconds, and return its final status."""
@@ -130,12 +135,12 @@ class LocalBackend:
         return now
 
 
-def _settings(job: JobFolder) -> dict[str, str]:
+def _settings(spec: Mapping[str, Any]) -> dict[str, str]:
     """Settings of memory and threads for the house's own training, except where the user has set them.
 
     A script runs with what the user has.
     """
-    if json.loads(job.spec.read_bytes()).get("kind") != "classifier":
+    if spec.get("kind") != "classifier":
         return {}
     return {name: value for name, value in FAST.items() if name not in os.environ}
 
@@ -159,7 +164,7 @@ def _launch(job: JobFolder, orders: Orders, seed: pool.Seed | None) -> None:
         write_json(job.status, base.read(job).model_copy(update=update))
         line.sendall(json.dumps(asdict(orders)).encode())
     if seed is not None and forked is None:
-        _warm_up(job, seed, pid)
+        _keep(pool.start(_workspace(job), seed, pid))
 
 
 def _execute(job: JobFolder, command: list[str], log: int, lock: int) -> tuple[int, socket.socket]:
@@ -176,14 +181,13 @@ def _execute(job: JobFolder, command: list[str], log: int, lock: int) -> tuple[i
         raise JobError(f"No process could be started for job '{job.name}': {error.strerror}.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    _children[monitor.pid] = monitor
+    _keep(monitor)
     return monitor.pid, ours
 
 
-def _warm_up(job: JobFolder, seed: pool.Seed, beside: int | None) -> None:
-    started = pool.start(_workspace(job), seed, beside)
-    if started is not None:
-        _children[started.pid] = started
+def _keep(child: "subprocess.Popen[bytes] | None") -> None:
+    if child is not None:
+        _children[child.pid] = child
 
 
 def _workspace(job: JobFolder) -> Path:

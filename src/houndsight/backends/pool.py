@@ -20,7 +20,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -149,15 +149,18 @@ def start(
     """
     import psutil
 
-    folder = folder_of(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = seed.name
-    if _others(folder, name) >= MOST or psutil.virtual_memory().available < LEAST_MEMORY:
+    if psutil.virtual_memory().available < LEAST_MEMORY:
         return None
-    lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
+    with ExitStack() as files, suppress(OSError):  # no room, no process, or another holds the lock: jobs start cold
+        folder, name = folder_of(workspace), seed.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if _others(folder, name) >= MOST:
+            return None
+        lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        files.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        files.callback(os.close, log)
         return subprocess.Popen(
             [*seed.python, "-m", "houndsight.warm", str(workspace), name, str(lock), str(beside or 0), f"{idle:g}"],
             cwd=folder,
@@ -168,14 +171,21 @@ def start(
             start_new_session=True,
             pass_fds=(lock,),
         )
-    except OSError:  # another process holds the lock: it is warm or warming up; or none can be started
-        return None
-    finally:
-        os.close(lock)
-        os.close(log)
+    return None
 
 
-def there(workspace: Path, seed: Seed) -> bool:
+def answers(workspace: Path, seed: Seed) -> bool:
+    """Whether a warm process of this kind is warm."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        try:
+            with at(folder_of(workspace) / f"{seed.name}.sock") as place:
+                line.connect(place)
+        except OSError:
+            return False
+    return True
+
+
+def lives(workspace: Path, seed: Seed) -> bool:
     """Whether a warm process of this kind lives, warm or warming up."""
     return _lives(folder_of(workspace) / f"{seed.name}.lock")
 

@@ -9,3 +9,4 @@ Place = Annotated[
     str | None,
     Parameter(name="--workspace", metavar="DIR", help="Where jobs lie; else $HOUNDSIGHT_HOME, else ./runs."),
 ]
+Cold = Annotated[bool, Parameter(help="Start a new Python instead of forking a warm process.")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from houndsight.cli.finish import finish, heading, results
-from houndsight.cli.flags import Json, Place
+from houndsight.cli.flags import Cold, Json, Place
 from houndsight.cli.output import note, say, table
 from houndsight.errors import SpecError
 from houndsight.reports.ran import ScriptOutcome
@@ -39,6 +39,7 @@ def run(
         str | None, Parameter(help="Name of the job; a speakable one is made up where none is given.")
     ] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the job goes on alone.")] = False,
+    cold: Cold = False,
     workspace: Place = None,
     json: Json = False,
 ) -> int:
@@ -58,6 +59,7 @@ def run(
         workspace=workspace,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         wait=False,
+        cold=cold,
     )
     return finish(job, detach=detach, json=json, summary=_summary, documented=_document, where=_where)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from houndsight.cli.finish import finish, heading, results
-from houndsight.cli.flags import Json, Place
+from houndsight.cli.flags import Cold, Json, Place
 from houndsight.cli.output import percent, say
 from houndsight.cli.settings import Settings, as_settings
 from houndsight.errors import SpecError
@@ -26,6 +26,7 @@ def train(
     ] = None,
     resume: Annotated[str | None, Parameter(metavar="JOB", help="Go on with a job that was stopped or died.")] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the job goes on alone.")] = False,
+    cold: Cold = False,
     workspace: Place = None,
     json: Json = False,
 ) -> int:
@@ -38,11 +39,11 @@ def train(
             raise SpecError(
                 "A resumed job keeps its data, name and settings.", f"Type `houndsight train --resume {resume}` alone."
             )
-        job = verbs.resume(resume, workspace=workspace, wait=False)
+        job = verbs.resume(resume, workspace=workspace, wait=False, cold=cold)
     elif data is None:
         raise SpecError("No data was given.", "Type `houndsight train FOLDER`, or `houndsight train --resume JOB`.")
     else:
-        job = verbs.train(data, name=name, workspace=workspace, wait=False, **as_settings(settings))
+        job = verbs.train(data, name=name, workspace=workspace, wait=False, cold=cold, **as_settings(settings))
     return finish(job, fresh=resume is None, detach=detach, json=json, summary=_summary)
 
 

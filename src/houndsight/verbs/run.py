@@ -31,13 +31,14 @@ def run(
     max_seconds: float | None = None,
     instance_type: str = "local",
     wait: bool = True,
+    cold: bool = False,
 ) -> Job:
     """Run a training script written for SageMaker's script mode and return its job.
 
     `channels` are folders by name, or one folder for the channel `training`. `metrics` are regular expressions by name;
     the first group of each is the number. With `source_dir` that whole folder is copied into the job and `script` is
     relative to it; without, the script alone is. All problems are raised at once as `SpecError` before a job is made.
-    With `wait` a failed job raises its error.
+    With `wait` a failed job raises its error. `cold` starts it without a warm process.
     """
     spec = script_spec(
         script,
@@ -49,7 +50,7 @@ def run(
         max_seconds=max_seconds,
         instance_type=instance_type,
     )
-    runner = backend_named(backend)
+    runner = backend_named(backend, cold=cold)
     files = Workspace.find(workspace).create(spec, name, backend)
     try:
         copy_source(spec, files)  # now: the script may be changed before the job begins

@@ -18,6 +18,7 @@ def train(
     workspace: str | Path | None = None,
     backend: Literal["local", "inline"] = "local",
     wait: bool = True,
+    cold: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Job:
@@ -25,11 +26,12 @@ def train(
 
     `settings` are the fields of `ClassifierSpec`. Everything that can be known to be wrong is raised before a
     job is made: `SpecError` for settings, all at once, `DataError` for the data, `WorkspaceError` for the name.
-    With `wait` a failed job raises its error; a job refused by the worker leaves no folder behind.
+    With `wait` a failed job raises its error; a job refused by the worker leaves no folder behind. `cold` starts it
+    without a warm process.
     """
     spec = ClassifierSpec.create(data=str(data), **settings)
     engine.check(spec.rules, spec.on_finding)
-    runner = backend_named(backend)
+    runner = backend_named(backend, cold=cold)
     place = Workspace.find(workspace)
     index = folder.scan(sources.local(spec.data, place.cache, progress), split_seed=spec.split_seed)
     files = place.create(_with_absolute_paths(spec), name, backend)
@@ -41,7 +43,7 @@ def train(
     return job
 
 
-def resume(job: str, *, workspace: str | Path | None = None, wait: bool = True) -> Job:
+def resume(job: str, *, workspace: str | Path | None = None, wait: bool = True, cold: bool = False) -> Job:
     """Go on with a job that was stopped or died, from its last checkpoint."""
     found = open_job(job, workspace=workspace)
     state = found.state
@@ -49,7 +51,7 @@ def resume(job: str, *, workspace: str | Path | None = None, wait: bool = True) 
         raise WorkspaceError(f"The job '{job}' is complete.", f"Type `houndsight report {job}` to see it.")
     if state not in FINAL_STATES:
         raise WorkspaceError(f"The job '{job}' is {state}.", f"Type `houndsight logs {job} -f` to follow it.")
-    submit(found.files, backend_named(found.status.backend))
+    submit(found.files, backend_named(found.status.backend, cold=cold))
     if wait:
         found.wait()
         raise_failure(found)
