@@ -145,7 +145,7 @@ class Leak:
         self.kept: list[mmap.mmap] = []
 
     def __call__(self, _: nn.Module) -> None:
-        self.kept.append(mmap.mmap(-1, self.SIZE))
+        self.kept.append(mmap.mmap(-1, self.SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self.kept[-1].write(b"x" * self.SIZE)
 
 

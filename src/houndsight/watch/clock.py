@@ -53,6 +53,8 @@ class LoopClock:
                 self._close_step()
             elif not self._entered:
                 self._around("setup")
+                self.cpu.clear()
+                self.thread_cpu.clear()
             self._entered = True
         self._depth, self._part = 1, part
 

@@ -85,7 +85,11 @@ class Seen:
             if module is not None and key in self._inputs:
                 count = sum(each.numel() for each in module.parameters())
                 found.append((count, module, *self._inputs[key]))
-        return max(found, key=lambda each: each[0])[1:] if found else None
+        if not found:
+            return None
+        _, module, args, kwargs = max(found, key=lambda each: each[0])
+        plain = getattr(module, "_orig_mod", module)  # what torch.compile was given: compiling again takes long
+        return plain, args, kwargs
 
 
 class Outline:
