@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
     from houndsight.verbs.profile import profile
+    from houndsight.verbs.replay import replay
     from houndsight.verbs.report import report
     from houndsight.verbs.run import run
     from houndsight.verbs.train import resume, train
@@ -46,6 +47,7 @@ __all__ = [
     "predict",
     "predict_folder",
     "profile",
+    "replay",
     "report",
     "resume",
     "resume_tuning",
@@ -80,6 +82,7 @@ _HOMES = {
     "predict": "verbs.predict",
     "predict_folder": "verbs.batch",
     "profile": "verbs.profile",
+    "replay": "verbs.replay",
     "report": "verbs.report",
     "resume": "verbs.train",
     "resume_tuning": "verbs.tune",

@@ -183,7 +183,7 @@ class Replayed(Frozen):
     same: bool | None = None
     """Whether every loss on the way is that of the first run to the last bit; None where none was recorded."""
     phase: str = ""
-    """Where it went bad: `input`, `forward`, `backward` or `optimizer`."""
+    """Where it went bad: `input`, `forward`, `backward`, `optimizer`, or `evaluation` behind the step."""
     layer: str = ""
     """The layer in which it went bad."""
     operation: str = ""

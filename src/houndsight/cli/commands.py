@@ -19,6 +19,7 @@ COMMANDS = {
     "endpoints": ("endpoints:endpoints", "List the endpoints."),
     "describe": ("endpoints:describe", "Say how an endpoint stands and what its instances do."),
     "delete-endpoint": ("endpoints:delete_endpoint", "End an endpoint and remove it."),
+    "replay": ("replay:replay", "Do one step of a training again and say what went bad in it."),
     "jobs": ("jobs:jobs", "List the jobs."),
     "logs": ("jobs:logs", "Show what a job or an endpoint printed."),
     "stop": ("jobs:stop", "Stop a job; it can go on later."),

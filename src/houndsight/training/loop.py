@@ -13,7 +13,7 @@ from torch import nn
 
 from houndsight import metrics
 from houndsight.data.loader import Batches
-from houndsight.errors import DataError
+from houndsight.errors import DataError, JobError
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec
 from houndsight.training.average import Average
@@ -195,6 +195,10 @@ def validate(
         logits, labels = outputs(network, batches, "valid", precision=arithmetic, stop=stop)
     except Stopped:
         return None
+    except JobError as error:
+        if watch is not None:
+            watch.refused(step, error)
+        raise
     if watch is not None:
         watch.validated(network, arithmetic, logits, labels, step)
     own = np.take_along_axis(metrics.log_softmax(logits), labels[:, None], axis=1)

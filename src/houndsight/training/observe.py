@@ -133,7 +133,7 @@ class Tally:
             self._records.scalars(step, {"loss": loss, "lr": lr})
             if not isfinite(loss):
                 error = refusal(step, lr, ids, loss, self._logits[place], self._network, self._lower)
-                self._watch.refused(step, loss, error)
+                self._watch.refused(step, error, loss)
                 raise error
             state.loss += loss * ids.shape[0]
         logits, labels = torch.cat(self._logits), torch.cat(self._labels)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from houndsight import metrics
 from houndsight.data.loader import Batch, Batches, ImageBatches
-from houndsight.errors import NonFiniteLossError
+from houndsight.errors import JobError
 from houndsight.folders import JobFolder
 from houndsight.models.network import Built, Network
 from houndsight.records.rules.engine import Engine
@@ -117,14 +117,15 @@ class Watched:
         debugger.governor.timed(start)
         self._cost = (time.thread_time() - start) / len(found.ids)
 
-    def refused(self, step: int, loss: float, error: NonFiniteLossError) -> None:
-        """The loss of that step is not finite: write the flight recorder while the tensors are there."""
+    def refused(self, step: int, error: JobError, loss: float | None = None) -> None:
+        """Loss or validation is not finite at that step: write the flight recorder while the tensors are there."""
         if self._debugger is not None:
             why = Finding(
-                source="debugger", rule="nonfinite_loss", severity="error", step=step,
+                source="debugger", severity="error", step=step,
+                rule="nonfinite_loss" if loss is not None else "nonfinite_validation",
                 message=error.message, repair=error.repair,
             )  # fmt: skip
-            self._debugger.dump([why], {step: loss})
+            self._debugger.dump([why], {} if loss is None else {step: loss})
 
     def validating(self) -> None:
         """A validation begins: what follows is no step's time."""
