@@ -113,7 +113,7 @@ def test_halving_goes_on_from_checkpoints_and_spends_a_fraction(bench: Bench, st
     assert len(state.searched) == 18
     epochs = {each.job: bench.surface.trained.get(each.job, 0) for each in state.searched}
     assert sum(epochs.values()) == sum(each.epochs for each in state.searched)  # no epoch twice
-    assert sum(epochs.values()) < 0.6 * 18 * 9
+    assert sum(epochs.values()) < (0.6 if strategy == "asha" else 0.7) * 18 * 9
     completed = [each for each in state.searched if each.state == "COMPLETED"]
     pruned = [each for each in state.searched if each.state == "PRUNED"]
     assert completed
@@ -196,8 +196,7 @@ def test_a_search_killed_at_any_event_ends_as_if_nothing_had_happened(
 
 def test_a_stopped_search_goes_on(bench: Bench) -> None:
     folder = bench.make(jobs=8)
-    looks = itertools.count()
-    bench.run(folder, stop=lambda: next(looks) > 6)
+    bench.run(folder, stop=lambda: folder.events.read_text().count('"ended"') >= 3)
     stopped = read_state(folder.events)
     finished = {each.number for each in stopped.trials if each.state == "COMPLETED"}
     assert 0 < len(finished) < 8

@@ -1,19 +1,21 @@
 """Tune: from a job and a space to a running search; `open_tuning` looks at one that is there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from houndsight.backends.local import LocalBackend
 from houndsight.contract.source import copy_source
 from houndsight.data import folder, sources
-from houndsight.errors import RequestError, SpecError, WorkspaceError
+from houndsight.errors import SpecError, WorkspaceError
 from houndsight.folders import TuningFolder
 from houndsight.spec import FINAL_STATES, ClassifierSpec, ScriptSpec
 from houndsight.tuning import checks, trials
 from houndsight.tuning.controlled import Controlled
 from houndsight.tuning.objective import full_name, usual_goal
 from houndsight.tuning.presets import PRESETS, SETTINGS
+from houndsight.tuning.space import Space
 from houndsight.tuning.spec import TuningSpec
 from houndsight.tuning.written import Given, raise_all, read_file, read_space
 from houndsight.verbs.job import backend_named
@@ -59,22 +61,26 @@ def tune(
         search["seed"] = settings.pop("seed") if script else settings["seed"]
     given, settings = _space(space, preset, settings)
     pattern = None
+    problems: list[str] = []
+    job: ClassifierSpec | ScriptSpec | None = None
     if script:
         objective, pattern = _script_objective(objective, metrics or {})
-        job: ClassifierSpec | ScriptSpec = script_spec(
-            what,
-            source_dir=source_dir,
-            channels=channels,
-            hyperparameters=hyperparameters,
-            metrics={**(metrics or {}), **({objective: pattern} if pattern else {})},
-            environment=environment,
-            **settings,
-        )
+        with _noting(problems):
+            job = script_spec(
+                what,
+                source_dir=source_dir,
+                channels=channels,
+                hyperparameters=hyperparameters,
+                metrics={**(metrics or {}), **({objective: pattern} if pattern else {})},
+                environment=environment,
+                **settings,
+            )
     else:
-        job = _with_absolute_paths(ClassifierSpec.create(data=str(what), **settings))
-    spec = _spec(
-        job, given, full_name(objective or "accuracy") if not script else objective or "", pattern, search, backend
-    )
+        objective = full_name(objective or "accuracy")
+        with _noting(problems):
+            job = _with_absolute_paths(ClassifierSpec.create(data=str(what), **settings))
+    spec = _spec(job, given, objective, pattern, {"backend": backend, **search}, problems)
+    assert job is not None, "its problems have been raised"
     index = None
     if isinstance(job, ClassifierSpec):
         index = folder.scan(sources.local(job.data, place.cache, progress), split_seed=job.split_seed)
@@ -175,36 +181,44 @@ def _script_objective(objective: str | None, metrics: Mapping[str, str]) -> tupl
     return (name, pattern) if sign else (objective, None)
 
 
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Add the problems of a spec to the list instead of raising them one spec at a time."""
+    try:
+        yield
+    except SpecError as error:
+        problems += (error.message.partition("wrong: ")[2] or error.message).split("; ")
+
+
 def _spec(
-    job: ClassifierSpec | ScriptSpec,
+    job: ClassifierSpec | ScriptSpec | None,
     given: Given,
     objective: str,
     pattern: str | None,
     search: dict[str, Any],
-    backend: str,
+    problems: list[str],
 ) -> TuningSpec:
-    """The tuning as data; raises `SpecError` with every problem."""
-    found: list[str] = []
-    space = read_space(given)
-    if not space:
+    """The tuning as data; raises `SpecError` with every problem, those of its job included."""
+    if not given:
         raise SpecError("There is nothing to search.", "Give --param, such as --param lr=log:1e-4..1e-1, or --preset.")
-    script = isinstance(job, ScriptSpec)
-    try:
+    space: Space = {}
+    with _noting(problems):
+        space = read_space(given)
+    script = pattern is not None or isinstance(job, ScriptSpec)
+    own: dict[str, Any] = {"goal": usual_goal(objective), "default_first": not script}
+    if job is not None:
+        own["parallel"] = trials.usual_parallel(job, space)
+    spec: TuningSpec | None = None
+    with _noting(problems):
         spec = TuningSpec.create(
-            job=asked(job),
+            job=asked(job) if job is not None else {"kind": "script" if script else "classifier"},
             space=space if script else checks.fitting(space),
             objective=objective,
             pattern=pattern,
-            backend=backend,
-            **{
-                "goal": usual_goal(objective),
-                "default_first": not script,
-                "parallel": trials.usual_parallel(job, space),
-                **search,
-            },
+            **{**own, **search},
         )
-    except RequestError as error:
-        raise_all([*found, error.message.partition("wrong: ")[2] or error.message])
-        raise
-    raise_all(checks.problems(spec))
+    if spec is not None and job is not None:
+        problems += checks.problems(spec)
+    raise_all(problems)
+    assert spec is not None
     return spec
