@@ -176,6 +176,15 @@ def holds(space: Space, values: Values, fixed: Values) -> bool:
     return counted == set(values) & set(space) and all(space[name].holds(values[name]) for name in counted)
 
 
+def counted(space: Space, values: Values, fixed: Values) -> Values:
+    """Those of the values that are of the space and count beside the others."""
+    found: Values = {}
+    for name in in_order(space):
+        if name in values and active(space[name], {**fixed, **found}):
+            found[name] = values[name]
+    return found
+
+
 def point(space: Space, shares: dict[str, float], fixed: Values) -> Values:
     """The values at these shares (name -> 0 to 1), without the parameters that do not count there."""
     found: Values = {}

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from houndsight.tuning.events import Trial
-from houndsight.tuning.space import AnyParameter, Categorical, Integer, Space, Values, active, holds, in_order, point
+from houndsight.tuning.space import (
+    AnyParameter,
+    Categorical,
+    Integer,
+    Space,
+    Values,
+    active,
+    counted,
+    holds,
+    in_order,
+    point,
+)
 from houndsight.tuning.spec import TuningSpec
 
 if TYPE_CHECKING:
@@ -101,7 +112,7 @@ class Searcher:
             if holds(self._space, known.hyperparameters, self._fixed):
                 study.add_trial(self._frozen(known.hyperparameters, "COMPLETE", value=known.value))
         for trial in trials:
-            values = {name: trial.used.get(name) for name in trial.used if name in self._space} or trial.hyperparameters
+            values = counted(self._space, trial.used or trial.hyperparameters, self._fixed)
             if not holds(self._space, values, self._fixed):
                 continue
             if trial.state == "COMPLETED" and trial.value is not None:
