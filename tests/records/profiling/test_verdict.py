@@ -59,6 +59,12 @@ def test_a_dear_part_is_named_with_amdahl_s_gain(parts: dict[str, float], bound:
     assert found.assumption
 
 
+def test_the_profiler_s_own_window_is_not_held_against_the_loop() -> None:
+    steps = spans(100, forward=0.05, backward=0.05, fit=0.02)
+    assert verdict(run_of(steps)).cause == "between_steps"
+    assert verdict(run_of(steps, window_stall=1.5)).cause == "compute"
+
+
 def test_workers_that_compute_are_bound_by_the_cores() -> None:
     facts: dict[str, Any] = {"workers": 0, "worker_kind": None, "cpu": {"data": 9.0, "forward": 3.0}, "own_loop": True}
     run = run_of(spans(100, data=0.09, forward=0.03), Machine(cores=4, usable=4.0), **facts)

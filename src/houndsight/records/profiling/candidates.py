@@ -192,6 +192,8 @@ def parts(run: Run) -> list[Verdict]:
     total, found = sum(totals.values()), []
     for name, (bound, message, worth, change, assumption) in _PARTS.items():
         seconds = totals[name]
+        if name == "rest":
+            seconds = max(0.0, seconds - run.facts.window_stall)  # the profiler's own, once a run
         if total <= 0 or wasted(total, seconds) < worth:
             continue
         rarely = name in ("checkpoint", "evaluate")
