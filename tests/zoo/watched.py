@@ -1,4 +1,8 @@
-"""One run of the zoo under the debugger: the loop of runs.py with the debugger around it, and what the rules said."""
+"""One run of the zoo under the debugger of one's own loop, and what the rules said.
+
+Beside what the debugger hears by itself, the loop tells what the loop of `houndsight train` tells: which images a step
+held and what became of each, the classes' counts, and the modes in validation.
+"""
 
 import tempfile
 from dataclasses import dataclass
@@ -13,14 +17,17 @@ from houndsight.folders import JobFolder
 from houndsight.records.rules.engine import Engine
 from houndsight.records.rules.moment import Samples
 from houndsight.records.tensors import STATISTICS
+from houndsight.records.writer import RecordWriter
 from houndsight.spec import Finding
-from houndsight.watch import losses
 from houndsight.watch.activations import keys
 from houndsight.watch.debugger import Debugger
+from houndsight.watch.loops import LoopDebugger
 from houndsight.watch.outlet import Saved, confused
 from houndsight.watch.plan import DebugSpec, Schedule
 
-from .runs import CLASSES, Run, batches, hits, loss_of, network, optimizer_of, plain_losses, prepared, rate
+from .runs import CLASSES, Data, Run, batches, hits, loss_of, network, optimizer_of, plain_losses, prepared, rate
+
+RANK = ("info", "warning", "error")
 
 
 @dataclass
@@ -35,12 +42,8 @@ class Outcome:
 
     def fired(self, least: str = "warning") -> set[str]:
         """Rules that found something of at least that severity."""
-        rank = ("info", "warning", "error")
-        return {
-            each.rule
-            for each in self.findings
-            if each.status == "IssuesFound" and rank.index(each.severity) >= rank.index(least)
-        }
+        issues = [each for each in self.findings if each.status == "IssuesFound"]
+        return {each.rule for each in issues if RANK.index(each.severity) >= RANK.index(least)}
 
 
 def watched(run: Run, folder: Path | None = None, every: int = 4) -> Outcome:
@@ -49,9 +52,14 @@ def watched(run: Run, folder: Path | None = None, every: int = 4) -> Outcome:
         with tempfile.TemporaryDirectory() as place:
             return watched(run, Path(place), every)
     data = prepared(run)
-    torch.manual_seed(run.seed)
     net = network(run)
     optimizer = optimizer_of(run, net)
+    engines: list[Engine] = []
+
+    def rules(known: dict[str, Any]) -> Engine:
+        engines.append(Engine(known, statistics=STATISTICS, strict=True, folder=JobFolder(folder)))
+        return engines[0]
+
     facts = {
         "num_classes": CLASSES,
         "batch_size": run.batch,
@@ -60,111 +68,84 @@ def watched(run: Run, folder: Path | None = None, every: int = 4) -> Outcome:
         "samples": len(data.train_labels),
         **run.facts,
     }
-    records = folder / "records"
-    engines: list[Engine] = []
-
-    def rules(known: dict[str, Any]) -> Engine:
-        engines.append(Engine(known, statistics=STATISTICS, strict=True, folder=JobFolder(folder)))
-        return engines[0]
-
-    debugger = Debugger(records, DebugSpec(schedule=Schedule(interval=every)), rules=rules, strict=True)
-    debugger.attach([net], [optimizer], **facts)
-    accuracy = _train(run, data, net, optimizer, debugger)
-    findings = debugger.close()
-    return Outcome(findings, accuracy, debugger.steps["train"], engines[0].seconds)
+    spec = DebugSpec(schedule=Schedule(interval=every))
+    with RecordWriter(folder / "records") as records:
+        debugger = Debugger(folder / "records", spec, rules=rules, facts=facts, strict=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=run.scaler, enabled=run.scaler > 0)
+        with LoopDebugger(debugger, [net], [optimizer], records, scaler=scaler if run.scaler else None) as dbg:
+            accuracy = _train(run, data, net, optimizer, scaler, dbg)
+    return Outcome(dbg.findings, accuracy, debugger.steps["train"], engines[0].seconds)
 
 
-class _Heard:
-    """What the losses tell in one epoch, as the debugger of one's own loop gathers it."""
+class _Told:
+    """Gathers what the loop of a job tells of single images."""
 
     def __init__(self, debugger: Debugger) -> None:
-        self.debugger = debugger
-        self.ids: Tensor | None = None
-        self.rows: dict[str, list[Any]] = {"train": [], "valid": []}
+        self._debugger = debugger
+        self._rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
-    def __call__(self, name: str, loss: Tensor, given: Tensor, target: Tensor, _named: dict[str, Any]) -> None:
-        mode = "train" if torch.is_grad_enabled() else "valid"
-        step = self.debugger.steps["train"] - (mode == "valid")
-        each = plain_losses(given, target).numpy()
-        self.rows[mode].append(
-            (self.ids, each, given.argmax(1).numpy(), target.numpy(), float(loss.detach()), self.debugger)
-        )
-        if mode == "train":
-            self.debugger.outlet.learn({"loss": name})
-            hear = self.debugger.outlet.hear
-            hear("loss", mode, step, float(loss.detach()))
-            hear("plain_loss", mode, step, float(each.mean()))
-            hear("batch", mode, step, len(each))
-            hear("distinct_labels", mode, step, len(target.unique()))
-            if self.debugger.level > 1:
-                self.debugger.activations.made(given, "logits")
+    def note(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """One batch."""
+        self._rows.append((ids, plain_losses(logits, labels), logits.detach().argmax(1), labels))
 
-    def end(self, mode: str, keyed: Tensor, scalars: dict[str, float]) -> None:
-        rows = self.rows[mode]
-        self.rows[mode] = []
-        if not rows:
+    def end(self, mode: str, images: Tensor, scalars: dict[str, float]) -> None:
+        """The epoch or the validation is over."""
+        if not self._rows:
             return
-        ids = np.concatenate([row[0].numpy() for row in rows])
-        each, guesses, labels = (np.concatenate([row[at] for row in rows]) for at in (1, 2, 3))
-        if mode == "valid":
-            scalars = scalars | {"loss": float(each.mean())}
-        unique = np.unique(ids, return_index=True)[1]
-        self.debugger.outlet.put(
-            Saved(
-                self.debugger.steps["train"] - 1,
-                mode,
-                scalars=scalars,
-                samples=Samples(
-                    ids[unique], each[unique], guesses[unique], labels[unique], keys(keyed)[ids[unique]].numpy()
-                ),
-                confusion=confused(labels, guesses, CLASSES),
-            )
-        )
+        ids, losses, guesses, labels = (torch.cat(column).numpy() for column in zip(*self._rows, strict=True))
+        self._rows = []
+        once = np.unique(ids, return_index=True)[1]
+        samples = Samples(ids[once], losses[once], guesses[once], labels[once], keys(images)[ids[once]].numpy())
+        step = max(0, self._debugger.steps["train"] - 1)
+        counts = confused(labels, guesses, CLASSES)
+        self._debugger.outlet.put(Saved(step, mode, scalars=scalars, samples=samples, confusion=counts))
 
 
-def _train(run: Run, data: Any, net: nn.Module, optimizer: torch.optim.Optimizer, debugger: Debugger) -> float:
-    heard = _Heard(debugger)
-    loss_fn = loss_of(run)
-    scaler = torch.amp.GradScaler("cpu", init_scale=run.scaler, enabled=run.scaler > 0)
+def _train(
+    run: Run,
+    data: Data,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    dbg: LoopDebugger,
+) -> float:
+    told, loss_fn = _Told(dbg.debugger), loss_of(run)
     total = run.epochs * -(-len(data.train_labels) // run.batch)
     step, right = 0, 0
-    with losses.heard(heard):
-        for epoch in range(run.epochs):
-            run.begin_epoch(net)
-            for images, labels, ids in batches(run, data.train, data.train_labels, epoch):
-                heard.ids = ids
-                for group in optimizer.param_groups:
-                    group["lr"] = rate(run, step, total)
-                debugger.outlet.hear("lr", "train", debugger.steps["train"], rate(run, step, total))
-                optimizer.zero_grad(set_to_none=True)
-                loss = loss_fn(net(images), labels)
-                if not loss.requires_grad or not torch.isfinite(loss):
-                    break
-                if run.scaler:
-                    scale = scaler.get_scale()
-                    debugger.outlet.hear("loss_scale", "train", step, scale)
+    for epoch in range(run.epochs):
+        run.begin_epoch(net)
+        for images, labels, ids in batches(run, data.train, data.train_labels, epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(run, step, total)
+            optimizer.zero_grad(set_to_none=True)
+            logits = net(images)
+            loss = loss_fn(logits, labels)
+            told.note(ids, logits, labels)
+            if not torch.isfinite(loss):
+                return right / len(data.valid_labels)
+            if run.scaler:
+                dbg.debugger.outlet.hear("loss_scale", "train", step, scaler.get_scale())
+            if loss.requires_grad:
                 scaler.scale(loss).backward()
-                scaler.step(optimizer)
-                scaler.update()
-                step += 1
-            heard.end("train", data.train, {})
-            right = _validate(run, data, net, heard)
-            if step and not torch.isfinite(loss):
-                break
+            scaler.step(optimizer)
+            scaler.update()
+            step += 1
+        told.end("train", data.train, {})
+        right = _validate(run, data, net, told)
+        dbg.scalar("val_acc", run.metric(right, len(data.valid_labels)))
     return right / len(data.valid_labels)
 
 
-def _validate(run: Run, data: Any, net: nn.Module, heard: _Heard) -> int:
+def _validate(run: Run, data: Data, net: nn.Module, told: _Told) -> int:
     run.begin_valid(net)
-    right, count, whole = 0, len(data.valid_labels), run.metric
+    right = 0
     switched = [each for each in net.modules() if isinstance(each, nn.BatchNorm2d | nn.Dropout)]
     share = sum(each.training for each in switched) / max(1, len(switched))
     with torch.no_grad():
-        for ids in torch.arange(count).split(100):
-            heard.ids = ids
+        for ids in torch.arange(len(data.valid_labels)).split(200):
             logits = net(run.scale(data.valid[ids]))
             nn.functional.cross_entropy(logits, data.valid_labels[ids])
+            told.note(ids, logits, data.valid_labels[ids])
             right += hits(logits, data.valid_labels[ids])
-    scalars = {"accuracy": whole(right, count)} | ({"training": share} if switched else {})
-    heard.end("valid", data.valid, scalars)
+    told.end("valid", data.valid, {"training": share} if switched else {})
     return right

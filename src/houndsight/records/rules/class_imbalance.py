@@ -46,6 +46,11 @@ class ClassImbalance(Rule):
         if "threshold_misprediction" in self.given and moment.confusion is not None and not self._missed:
             yield from self._mistaken(history, moment.confusion)
 
+    def finish(self, history: History) -> Iterator[Finding]:
+        """A run without saved steps is judged at its end."""
+        if not self._counted:
+            yield from self.judge(history)
+
     def _uneven(self, history: History, counts: np.ndarray) -> Iterator[Finding]:
         if len(counts) < 2 or not counts.any():
             return

@@ -10,17 +10,17 @@ from houndsight.records.rules.numbers import share
 from houndsight.records.rules.rule import CONFUSION, Rule
 from houndsight.spec import Finding
 
-SHARE, LEAST, GOOD, WAIT = 0.5, 8, 0.5, 3
+SHARE, LEAST, GOOD, SURE, WAIT, LAST = 0.5, 8, 0.5, 0.7, 4, 3
 
 
 class Confusion(Rule):
     """Most images of a class are taken for one and the same other class, while the network is good otherwise.
 
     Mathematics: of a class's images in validation, the share taken for one other class, with Wilson's 95 % interval,
-    lies above one half; at least 8 images, and more than half of all images right; at 2 validations in a row, once
-    accuracy has settled (by less than 5 points over 3 validations) or at the end. SageMaker's way: a diagonal share
-    C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since by the whole
-    diagonal, as documented, no perfect matrix of several classes passes.
+    lies above one half; at least 8 images; at 4 validations in a row with more than 70 % of all images right, or at the
+    last 3, with more than half of them right, where accuracy had settled (by less than 5 points). SageMaker's way: a
+    diagonal share C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since
+    by the whole diagonal, as documented, no perfect matrix of several classes passes.
     Source: Wilson 1927; SageMaker Debugger's documentation. Severity: warning. Repair: look at both folders.
     """
 
@@ -34,8 +34,7 @@ class Confusion(Rule):
 
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
-        self._before: set[tuple[int, int]] = set()
-        self._last: set[tuple[int, int]] = set()
+        self._held: dict[tuple[int, int], int] = {}
         self._shares: list[float] = []
         self._told: set[tuple[int, int]] = set()
         self.compatible = any(name in self.given for name in ("min_diag", "max_off_diag"))
@@ -47,16 +46,16 @@ class Confusion(Rule):
             return
         self.looked = True
         pairs = self._theirs(counts) if self.compatible else _taken_for(counts)
+        self._held = {pair: self._held.get(pair, 0) + 1 for pair in pairs}
         self._shares.append(float(np.trace(counts)) / int(counts.sum()))
-        settled = len(self._shares) >= WAIT and self._shares[-1] < self._shares[-WAIT] + 0.05
-        if self.compatible or settled:
-            yield from self._tell(history, pairs & self._before)
-        self._last = pairs & self._before if len(self._shares) > 1 else pairs
-        self._before = pairs
+        if self.compatible or self._shares[-1] > SURE:
+            yield from self._tell(history, 2 if self.compatible else WAIT)
 
     def finish(self, history: History) -> Iterator[Finding]:
-        """What the last validation showed stands."""
-        yield from self._tell(history, self._last)
+        """What the last validations showed stands."""
+        settled = len(self._shares) >= LAST and self._shares[-1] < self._shares[-LAST] + 0.05
+        if self.compatible or settled:
+            yield from self._tell(history, 1 if self.compatible else LAST)
 
     def _theirs(self, counts: np.ndarray) -> set[tuple[int, int]]:
         rows = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -66,7 +65,8 @@ class Confusion(Rule):
         bad[low, off.argmax(axis=1)[low]] = True
         return {(int(i), int(j)) for i, j in zip(*np.nonzero(bad), strict=True) if i != j and counts[i].any()}
 
-    def _tell(self, history: History, pairs: set[tuple[int, int]]) -> Iterator[Finding]:
+    def _tell(self, history: History, times: int) -> Iterator[Finding]:
+        pairs = {pair for pair, held in self._held.items() if held >= times}
         counts = history.confusion.get("valid")
         new = sorted(pairs - self._told, key=lambda pair: -int(counts[pair]) if counts is not None else 0)
         if not new or counts is None:

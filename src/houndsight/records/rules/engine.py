@@ -56,6 +56,8 @@ class Engine:
         """Whether a finding asks for the training to stop, with a checkpoint."""
         self.actions: list[dict[str, Any]] = []
         """What was done because of findings."""
+        self.running: list[subprocess.Popen[bytes]] = []
+        """The commands that were started; they outlive the engine."""
         self.seconds = 0.0
         """CPU time of the calling thread spent here."""
         self._action = parse_action(on_finding)
@@ -204,7 +206,7 @@ class Engine:
             self._commanded[finding.rule] = time.monotonic()
             done["command"] = command = filled(action.command, self._values(finding))
             try:
-                subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+                self.running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True))
             except OSError as error:
                 done["failed"] = str(error)
         self.actions.append(done)

@@ -133,6 +133,8 @@ class History:
         """What was worked out of the judged moment, for whoever asks again; emptied with every moment."""
         self._open: list[Moment] = []
         self._step = 0
+        self._last = 0.0
+        self._gaps: list[float] = []
         self._columns = {name: place for place, name in enumerate(statistics)}
         self._rows: dict[str, int] = {}
         self._tables: dict[str, _Table] = {}
@@ -151,6 +153,10 @@ class History:
         """Take in one whole moment."""
         self.moment = moment
         self.memo.clear()
+        if moment.time > self._last:
+            if self._last > 0:
+                self._gaps = [*self._gaps[1 - RING :], moment.time - self._last]
+            self._last = moment.time
         if moment.mode == "train":
             self.end_validation()
             self._step = moment.step
@@ -178,6 +184,10 @@ class History:
             self.epochs.pop()  # a part of what is told of the epoch came before
         return replace(judged, loss=losses, n=n)
 
+    def epoch_before(self, validation: Judged) -> Judged | None:
+        """The epoch of training that ended just before a validation; None where none was counted."""
+        return next((each for each in reversed(self.epochs) if each.step <= validation.step), None)
+
     def end_validation(self) -> None:
         """Count the validation that is going on as over: the training goes on, or the run ended."""
         judged = _judged(self._step, self._open)
@@ -199,6 +209,10 @@ class History:
             self._known = (names, rows)
         return self._known[1]
 
+    def clock(self) -> tuple[float, float]:
+        """When the newest moment was (seconds since the epoch) and the median time between moments; NaN below 3."""
+        return self._last, float(np.median(self._gaps)) if len(self._gaps) >= 3 else float("nan")
+
     # ------------------------------------------------------------------------------------- scalars
 
     def scalar(self, name: str, mode: str = "train") -> tuple[NDArray[np.int64], Floats]:
@@ -206,9 +220,9 @@ class History:
         series = self._series.get((name, mode))
         return (series.steps, series.values) if series else (np.empty(0, np.int64), np.empty(0))
 
-    def scalars(self, mode: str = "train") -> list[str]:
-        """Names of the scalars of a mode."""
-        return [name for name, of in self._series if of == mode]
+    def scalar_keys(self) -> list[tuple[str, str]]:
+        """(name, mode) of every scalar, as they first appeared."""
+        return list(self._series)
 
     # ------------------------------------------------------------------------------------- tensors
 

@@ -30,7 +30,7 @@ class InitialLoss(Rule):
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Judge once, when the first losses are there."""
-        series, classes = losses(history), history.classes
+        (steps, series), classes = losses(history), history.classes
         if self._told or classes is None or classes < 2 or not len(series):
             return
         self._told = True
@@ -49,6 +49,10 @@ class InitialLoss(Rule):
             f"The first loss is {first:.3g}; guessing among {classes} classes gives ln({classes}) = {chance:.3g}.",
             f"Start the last layer small: nn.init.normal_(weight, std=0.01), nn.init.zeros_(bias).{scaled}"
             f"{' 0 and 1 are right.' if scaled else ''}",
-            step=int(history.scalar("loss")[0][0]) if len(history.scalar("loss")[0]) else 0,
+            step=int(steps[0]),
             evidence={"first": first, "chance": chance, "classes": classes},
         )
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """A loss that came alone may not have been judged yet."""
+        yield from self.judge(history)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from houndsight.records.rules.history import History
 from houndsight.records.rules.rule import SCALARS, Rule
@@ -27,23 +28,33 @@ class IntegerMetrics(Rule):
 
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
-        self._told: set[tuple[str, str]] = set()
+        self._done: set[tuple[str, str]] = set()
+        self._seen: dict[tuple[str, str], int] = {}
 
     def judge(self, history: History) -> Iterator[Finding]:
-        """Look at the metrics of the newest moment."""
-        mode = history.moment.mode
-        for name, value in history.moment.scalars.items():
-            if METRIC.search(name) and (name, mode) not in self._told and float(value).is_integer():
-                yield from self._judge(history, name, mode)
-            elif re.search("acc", name, re.IGNORECASE) and (value > 100 or value < 0):
-                yield from self._beyond(history, name, mode, value)
-        self.looked = self.looked or any(METRIC.search(name) for name in history.moment.scalars)
+        """Look at the metrics that have new values."""
+        for name, mode in history.scalar_keys():
+            key = (name, mode)
+            if key in self._done or not METRIC.search(name):
+                continue
+            values = history.scalar(name, mode)[1]
+            seen, self._seen[key] = self._seen.get(key, 0), len(values)
+            self.looked = True
+            new = values[seen:]
+            if re.search("acc", name, re.IGNORECASE) and ((new > 100) | (new < 0)).any():
+                self._done.add(key)
+                yield self._beyond(history, name, mode, float(new[(new > 100) | (new < 0)][0]))
+            elif (new != np.round(new)).any():
+                self._done.add(key)  # one that is no whole number will do
+            elif len(values) >= VALUES and len(new):
+                yield from self._judge(history, name, mode, values)
 
-    def _beyond(self, history: History, name: str, mode: str, value: float) -> Iterator[Finding]:
-        if (name, mode) in self._told or not np.isfinite(value):
-            return
-        self._told.add((name, mode))
-        yield self.issue(
+    def finish(self, history: History) -> Iterator[Finding]:
+        """Metrics that came alone may not have been judged yet."""
+        yield from self.judge(history)
+
+    def _beyond(self, history: History, name: str, mode: str, value: float) -> Finding:
+        return self.issue(
             f"{name} ({mode}) is {value:.4g} at step {history.moment.step}; an accuracy lies between 0 and 1, or 0 and "
             "100.",
             "Divide the number of hits by the number of images: correct / len(loader.dataset).",
@@ -51,16 +62,12 @@ class IntegerMetrics(Rule):
             evidence={"metric": name, "mode": mode, "value": value},
         )
 
-    def _judge(self, history: History, name: str, mode: str) -> Iterator[Finding]:
-        values = history.scalar(name, mode)[1]
-        whole = len(values) >= VALUES and bool((values == np.round(values)).all()) and np.isfinite(values).all()
-        if not whole or len(values) > 4096:
-            return
+    def _judge(self, history: History, name: str, mode: str, values: NDArray[np.float64]) -> Iterator[Finding]:
         unit = bool(((values == 0) | (values == 1)).all())
         images = history.validations[-1].n if history.validations else 0
         if (unit and values.any()) or (0 < images <= 100 and 100 % images == 0):
             return
-        self._told.add((name, mode))
+        self._done.add((name, mode))
         shown = ", ".join(f"{value:g}" for value in values[-4:])
         yield self.issue(
             f"{name} ({mode}) is a whole number every time: {shown}.",

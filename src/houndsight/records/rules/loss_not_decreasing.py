@@ -38,28 +38,29 @@ class LossNotDecreasing(Rule):
         super().__init__(given)
         self._next = FIRST
         self._told = ""
-        self._below = 0.0
+        self._seen = 0
         self.compatible = any(
             name in self.given for name in ("num_steps", "diff_percent", "increase_threshold_percent")
         )
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Judge the losses so far."""
-        series = losses(history)
+        steps, series = losses(history)
         if self.compatible:
-            yield from self._theirs(history, series)
+            yield from self._theirs(history, steps, series)
             return
         while len(series) >= self._next:
             # Judged on exactly so many losses, so that it does not matter when the rule is asked.
             count, self._next = self._next, int(self._next * AGAIN) + 1
-            yield from self._ours(history, series, count)
+            yield from self._ours(history, steps, series, count)
 
     def finish(self, history: History) -> Iterator[Finding]:
         """Losses that came alone may not have been judged yet."""
-        if not self.compatible:
-            yield from self.judge(history)
+        yield from self.judge(history)
 
-    def _ours(self, history: History, series: NDArray[np.float64], count: int) -> Iterator[Finding]:
+    def _ours(
+        self, history: History, steps: NDArray[np.int64], series: NDArray[np.float64], count: int
+    ) -> Iterator[Finding]:
         rates = history.scalar("lr")[1][:count]
         if len(rates) and int(np.argmax(rates)) > 0.6 * len(rates):
             return  # still warming up
@@ -71,7 +72,7 @@ class LossNotDecreasing(Rule):
         state = "rises" if run.rises else "stands" if run.stuck and count >= PLATEAU else ""
         if state and state != self._told:
             self._told = state
-            yield self._issue(history, state, run, int(history.scalar("loss")[0][count - 1]))
+            yield self._issue(history, state, run, int(steps[count - 1]))
 
     def _issue(self, history: History, state: str, run: Progress, step: int) -> Finding:
         first, last = run.first, run.last
@@ -97,16 +98,16 @@ class LossNotDecreasing(Rule):
             evidence={"first": first, "last": last, "update_ratio": ratio},
         )
 
-    def _theirs(self, history: History, series: NDArray[np.float64]) -> Iterator[Finding]:
+    def _theirs(self, history: History, at: NDArray[np.int64], series: NDArray[np.float64]) -> Iterator[Finding]:
         steps = int(self.value("num_steps"))
-        if len(series) <= steps or "loss" not in history.moment.scalars or history.moment.mode != "train":
-            return
-        self.looked = True
-        before = series[-steps - 1]
-        flat = bool((series[-steps:] > before * (1 - self.value("diff_percent") / 100)).all())
-        rises = series[-1] > before * (1 + self.value("increase_threshold_percent") / 100)
-        state = "rises" if rises else "stands" if flat else ""
-        if state and state != self._told:
-            run = Progress(len(series), float(before), float(series[-1]), 0.0, 0.0, learnt=False)
-            yield self._issue(history, state, run, history.moment.step)
-        self._told = state
+        for place in range(max(self._seen, steps), len(series)):
+            self.looked = True
+            before, now = float(series[place - steps]), float(series[place])
+            flat = bool((series[place - steps + 1 : place + 1] > before * (1 - self.value("diff_percent") / 100)).all())
+            rises = now > before * (1 + self.value("increase_threshold_percent") / 100)
+            state = "rises" if rises else "stands" if flat else ""
+            if state and state != self._told:
+                run = Progress(place, before, now, 0.0, 0.0, learnt=False)
+                yield self._issue(history, state, run, int(at[place]))
+            self._told = state
+        self._seen = len(series)

@@ -41,7 +41,7 @@ class Overfit(Rule):
             return
         self._seen = len(history.validations)
         valid = history.validations[-1]
-        train = _trained(history)
+        train = _trained(history, valid)
         if train is None:
             return
         self.looked = True
@@ -94,15 +94,16 @@ class Overfit(Rule):
             )
 
 
-def _trained(history: History) -> Judged | None:
+def _trained(history: History, valid: Judged) -> Judged | None:
     """The training images as they are known now: the probe in eval mode, else the epoch, else the recorded losses."""
     steps, accuracies = history.scalar("accuracy", "probe")
     losses = history.scalar("loss", "probe")[1]
     if len(steps):
         n = int(history.facts.get("probe_samples", 0))
         return Judged(int(steps[-1]), float(losses[-1]) if len(losses) else np.nan, float(accuracies[-1]), n)
-    if history.epochs:
-        return history.epochs[-1]
+    epoch = history.epoch_before(valid)
+    if epoch is not None:
+        return epoch
     plain = history.scalar("loss")[1]
     return Judged(history.moment.step, float(plain[-20:].mean()), float("nan"), 0) if len(plain) else None
 

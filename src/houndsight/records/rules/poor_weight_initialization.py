@@ -123,7 +123,7 @@ class PoorWeightInitialization(Rule):
         ratio = float(np.nanmax(variances) / max(np.nanmin(variances), 1e-30)) if np.isfinite(variances).any() else 0.0
         widths = history.now(gradients, "p95") - history.now(gradients, "p05")
         least = float(np.nanmin(widths)) if np.isfinite(widths).any() else np.inf
-        series = losses(history)
+        series = losses(history)[1]
         patience = int(self.value("patience"))
         flat = len(series) > patience and bool((series[-patience:] >= series[-patience - 1]).all())
         self.looked = len(inputs) > 0 or len(gradients) > 0

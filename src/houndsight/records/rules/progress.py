@@ -44,20 +44,23 @@ class Progress:
 
     @property
     def rises(self) -> bool:
-        """Whether it has certainly risen by 5 %."""
-        return self.low > 0.05
+        """Whether it has certainly risen by 5 %: a rule looks at it again and again, so the interval is 99.9 %."""
+        middle = (self.low + self.high) / 2
+        return middle - 1.7 * (middle - self.low) > 0.05
 
 
-def losses(history: History) -> NDArray[np.float64]:
-    """The training losses so far, plain ones where they were recorded."""
-    plain = history.scalar("plain_loss")[1]
-    return plain if len(plain) else history.scalar("loss")[1]
+def losses(history: History) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps (n,) and training losses (n,) so far: plain ones where every step has one or the loss is a sum."""
+    steps, every = history.scalar("loss")
+    saved, plain = history.scalar("plain_loss")
+    summed = history.facts.get("reduction") == "sum"
+    return (saved, plain) if len(plain) and (summed or len(plain) >= 0.8 * len(every)) else (steps, every)
 
 
 def progress(history: History) -> Progress | None:
     """How the training loss moved up to the judged step; None before 12 losses were recorded."""
     if "progress" not in history.memo:
-        series = losses(history)
+        series = losses(history)[1]
         history.memo["progress"] = None if len(series) < LEAST else judged(series, history.classes)
     found: Progress | None = history.memo["progress"]
     return found
@@ -87,12 +90,12 @@ def rate(history: History) -> float | None:
 
 
 def rounded(value: float) -> float:
-    """A learning rate as people write it: 1, 2 or 5 times a power of ten, the next one below."""
+    """A learning rate as people write it: 1, 2 or 5 times a power of ten, the next one below, give or take 1 %."""
     if value <= 0:
         return value
-    power = 10.0 ** np.floor(np.log10(value) + 1e-9)
+    power = 10.0 ** np.floor(np.log10(1.01 * value))
     lead = value / power
-    return float(f"{(5 if lead >= 5 - 1e-9 else 2 if lead >= 2 - 1e-9 else 1) * power:.1g}")
+    return float(f"{(5 if lead > 4.95 else 2 if lead > 1.98 else 1) * power:.1g}")
 
 
 def lower_rate(history: History, factor: float) -> str:

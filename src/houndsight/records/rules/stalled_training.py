@@ -26,30 +26,26 @@ class StalledTraining(Rule):
 
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
-        self._last = 0.0
-        self._gaps: list[float] = []
-        self._told = False
+        self._told = 0.0
 
     def judge(self, history: History) -> Iterator[Finding]:
-        """Note the time; a stall ends with the next moment."""
-        now = history.moment.time
-        if now > 0:
-            if self._last > 0 and now > self._last:
-                self._gaps = [*self._gaps[-63:], now - self._last]
-            self._last = max(self._last, now)
-            self._told = False
-            self.looked = self.looked or len(self._gaps) >= 3
+        """Only see whether there is a clock to go by."""
+        self.looked = self.looked or bool(np.isfinite(history.clock()[1]))
         yield from ()
 
+    def finish(self, history: History) -> Iterator[Finding]:
+        """The same at the end."""
+        yield from self.judge(history)
+
     def tick(self, now: float, history: History) -> Iterator[Finding]:
-        """Judge the silence up to `now`, seconds since the epoch."""
-        silent, limit = now - self._last, float(self.value("threshold"))
-        if not self.compatible and len(self._gaps) >= 3:
-            limit = min(limit, max(LEAST, FACTOR * float(np.median(self._gaps))))
-        if self._last <= 0 or silent <= limit or self._told:
+        """Judge the silence up to `now`, seconds since the epoch; it is told once, and ends with the next moment."""
+        last, usual = history.clock()
+        silent, limit = now - last, float(self.value("threshold"))
+        if not self.compatible and np.isfinite(usual):
+            limit = min(limit, max(LEAST, FACTOR * usual))
+        if last <= 0 or silent <= limit or self._told == last:
             return
-        self._told = True
-        usual = float(np.median(self._gaps)) if self._gaps else float("nan")
+        self._told = last
         yield self.issue(
             f"No step for {silent:.0f} s after step {history.moment.step}; one takes {usual:.2g} s.",
             "Look at what the data loader waits for: `houndsight logs` shows the last lines; a worker that died, a "

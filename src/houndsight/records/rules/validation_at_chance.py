@@ -39,7 +39,7 @@ class ValidationAtChance(Rule):
             return
         self._seen = len(history.validations)
         valid, classes = history.validations[-1], history.classes
-        trained = history.epochs[-1] if history.epochs else None
+        trained = history.epoch_before(valid)
         if classes is None or trained is None or min(valid.n, trained.n) < LEAST or not np.isfinite(valid.accuracy):
             return
         self.looked = True
@@ -64,7 +64,8 @@ class ValidationAtChance(Rule):
 
     def _tell(self, history: History, chance: float, severity: Severity) -> Iterator[Finding]:
         self._told = True
-        valid, trained = history.validations[-1], history.epochs[-1]
+        valid = history.validations[-1]
+        trained = history.epoch_before(valid) or valid
         yield self.issue(
             f"Training accuracy is {trained.accuracy:.1%}, validation accuracy {valid.accuracy:.1%} at step "
             f"{valid.step}; guessing gives {chance:.1%}.",
