@@ -142,8 +142,16 @@ def test_a_course_is_read_as_it_grows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("objective", "goal"),
-    [("valid:accuracy", "maximize"), ("valid:loss", "minimize"), ("average test loss", "minimize"),
-     ("Test Loss", "minimize"),     ("valid:ece", "minimize"), ("f1", "maximize"), ("val_accuracy", "maximize"), ("RMSE", "minimize")],
-)  # fmt: skip
+    [
+        ("valid:accuracy", "maximize"),
+        ("valid:loss", "minimize"),
+        ("average test loss", "minimize"),
+        ("Test Loss", "minimize"),
+        ("valid:ece", "minimize"),
+        ("f1", "maximize"),
+        ("val_accuracy", "maximize"),
+        ("RMSE", "minimize"),
+    ],
+)
 def test_names_say_which_way_is_better(objective: str, goal: str) -> None:
     assert usual_goal(objective) == goal
