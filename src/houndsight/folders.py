@@ -1,7 +1,13 @@
 """Every file name of the house: what stands where in the folder of a job, a tuning, an endpoint."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def thumbnail_name(path: str) -> str:
+    """File name, in `JobFolder.thumbnails`, of the small picture of an image whose path within the data is `path`."""
+    return hashlib.sha256(path.encode()).hexdigest()[:20] + ".jpg"
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,11 @@ class JobFolder:
     def check(self) -> Path:
         """What is wrong with the data."""
         return self.path / "check.json"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Folder of small pictures of the images that findings name; see `thumbnail_name`."""
+        return self.path / "thumbnails"
 
     @property
     def records(self) -> Path:
@@ -151,9 +162,23 @@ class JobFolder:
         return self.path / "report.html"
 
     @property
+    def tensors_picture(self) -> Path:
+        """Curves of the tensors that were asked for last."""
+        return self.path / "tensors.svg"
+
+    @property
     def report_data(self) -> Path:
         """The page's JSON twin."""
         return self.path / "report.json"
+
+    def comparison(self, other: str) -> Path:
+        """The page that compares this job with `other`; its JSON twin lies beside it."""
+        return self.path / f"compared-with-{other}.html"
+
+    @property
+    def sagemaker_page(self) -> Path:
+        """The profiler's page in SageMaker's place."""
+        return self.rule_output / "ProfilerReport" / "profiler-output" / "profiler-report.html"
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class Mistake(Frozen):
     """Calibrated probability of `predicted`."""
     thumbnail: str = ""
     """File name of a small JPEG in the evaluation folder."""
+    heat: str = ""
+    """File name of the same with what spoke for `predicted` in warm colours (Grad-CAM); empty where there is none."""
 
 
 class ReliabilityBin(Frozen):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from houndsight.reports import words
+from houndsight.reports import numbers, words
 from houndsight.reports.chart import Chart, Document, colours, document, quantity, tip, zoom
 from houndsight.reports.page import Curve, TimeUse
 
@@ -136,8 +136,8 @@ def _curve_layers(title: str, field: str, *, zero: bool, shares: bool, dots: boo
 def _say(curve: Curve) -> str:
     at = f"number {curve.best_step + 1}" if curve.mode == SCRIPT and curve.best_step is not None else ""
     at = at or f"step {curve.best_step}"
-    best = f", best {words.number(curve.best)} at {at}" if curve.best_step is not None else ""
-    return f"{curve.mode}: from {words.number(curve.first)} to {words.number(curve.last)}{best}."
+    best = f", best {numbers.number(curve.best)} at {at}" if curve.best_step is not None else ""
+    return f"{curve.mode}: from {numbers.number(curve.first)} to {numbers.number(curve.last)}{best}."
 
 
 def kind_colours(time: TimeUse) -> dict[str, str]:
@@ -177,5 +177,5 @@ def timeline(time: TimeUse) -> Chart | None:
             ],
         },
     }
-    said = "; ".join(f"{each.label} {words.percent(each.share)}" for each in time.shares)
+    said = "; ".join(f"{each.label} {numbers.percent(each.share)}" for each in time.shares)
     return Chart("timeline", "Over the run", f"Shares of time over the run. In all: {said}.", document(spec, 170))

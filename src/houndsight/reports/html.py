@@ -4,28 +4,23 @@ The page forbids itself every request and every script but its own two (Content-
 that nothing in a job folder, class names and paths included, can act when the page is opened.
 """
 
-import base64
-import hashlib
 import json
 import re
 import shlex
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from houndsight.folders import JobFolder
-from houndsight.reports import charts, course, words
+from houndsight.folders import JobFolder, thumbnail_name
+from houndsight.reports import bundle, charts, course, heat, limits, numbers, pictures, words
 from houndsight.reports.chart import Chart
+from houndsight.reports.heat import Heat
 from houndsight.reports.page import Page, Result
-from houndsight.results import Measure, Mistake
-from houndsight.workspace import Workspace, atomic_write, friendly_disk_errors
-
-PICTURES = 700_000
-"""Most bytes of pictures on the page, before base64 makes them a third larger."""
+from houndsight.results import Measure
+from houndsight.workspace import Workspace
 
 METRICS = {
     "top1": ("Accuracy", "images whose most probable class is right"),
@@ -40,51 +35,57 @@ METRICS = {
 
 
 def render(page: Page, job: JobFolder) -> str:
-    """The page as HTML; pictures are read from the job's evaluation folder."""
-    bundle = _bundle(_bundle_cache(job))
-    script = _text("page.js")
+    """The page as HTML; pictures are read from the job's folder."""
     main = page.results[0] if page.results else None
     metrics, floor = _metric_rows(page.results)
     drawn = charts.draw(page)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            page=page,
-            main=main,
-            charts=drawn,
-            curve_charts=[each for each in drawn.values() if each.id.startswith("curve-")],
-            metric_charts=[each for each in drawn.values() if each.id.startswith("metric-")],
-            step_curves=[each for each in page.curves if each.mode != course.SCRIPT],
-            chart_data=_script_json({each.id: {"spec": each.spec, "zoom": each.zoom} for each in drawn.values()}),
-            metrics=metrics,
-            floor=floor,
-            colours=course.kind_colours(page.time) if page.time else {},
-            pictures=_pictures(main.mistakes, job.evaluation) if main else {},
-            taken_for=_taken_for(main) if main else {},
-            sections=_sections(page, main, drawn),
-            train_counts={each.name: each.counts.get("train", 0) for each in page.data.classes} if page.data else {},
-            style=Markup(_text("style.css")),  # noqa: S704 - our own file
-            bundle=Markup(bundle),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            policy=_policy(bundle, script) if drawn else _policy(script),
-        )
+    maps = heat.draw(page.tensors, page.machine)
+    mistakes = main.mistakes if main else ()
+    named = [file for each in page.findings for file in each.files]
+    return _whole(
+        "page.html",
+        drawn,
+        maps,
+        bundle.cache_of(job),
+        page=page,
+        main=main,
+        curve_charts=[each for each in drawn.values() if each.id.startswith("curve-")],
+        metric_charts=[each for each in drawn.values() if each.id.startswith("metric-")],
+        machine_charts=[each for each in drawn.values() if each.id.startswith("machine-")],
+        layer_maps=[each for each in maps.values() if each.id != "map-cores"],
+        step_curves=[each for each in page.curves if each.mode != course.SCRIPT],
+        lines={(each.rule, each.step): each for each in page.evidence},
+        metrics=metrics,
+        floor=floor,
+        colours=course.kind_colours(page.time) if page.time else {},
+        pictures=pictures.embed(job.evaluation, (each.thumbnail for each in mistakes)),
+        heated=pictures.embed(job.evaluation, (each.heat for each in mistakes)),
+        thumbnails=pictures.embed(job.thumbnails, map(thumbnail_name, dict.fromkeys(named))),
+        taken_for=_taken_for(main) if main else {},
+        sections=_sections(page, main, drawn),
+        train_counts={each.name: each.counts.get("train", 0) for each in page.data.classes} if page.data else {},
     )
 
 
 def fill(template: str, drawn: dict[str, Chart], workspace: Workspace, **values: Any) -> str:
-    """Another template as a page of the same kind: whole in itself, with the charts in `drawn`, forbidden any request."""
-    bundle, script = _bundle(workspace.cache / "report"), _text("page.js")
+    """Another template as a page of the same kind: whole in itself, with the charts in `drawn`, without requests."""
+    return _whole(template, drawn, {}, workspace.cache / "report", **values)
+
+
+def _whole(template: str, drawn: dict[str, Chart], maps: dict[str, Heat], cached: Path | None, **values: Any) -> str:
+    library, script = bundle.bundle(cached), _text("page.js")
     return (
         _environment()
         .get_template(template)
         .render(
             charts=drawn,
+            maps=maps,
             chart_data=_script_json({each.id: {"spec": each.spec, "zoom": each.zoom} for each in drawn.values()}),
+            map_data=_script_json({each.id: each.payload for each in maps.values()}),
             style=Markup(_text("style.css")),  # noqa: S704 - our own file
-            bundle=Markup(bundle),  # noqa: S704 - our own file
+            bundle=Markup(library),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
-            policy=_policy(bundle, script) if drawn else _policy(script),
+            policy=bundle.policy(library, script) if drawn else bundle.policy(script),
             **values,
         )
     )
@@ -96,10 +97,12 @@ def _sections(page: Page, main: Result | None, drawn: dict[str, Chart]) -> list[
         "failure": ("Log" if page.script else "Failure", page.failure is not None),
         "metrics": ("Metrics", page.script is not None and bool(page.script.metrics)),
         "output": ("Output", page.script is not None and bool(page.script.archives)),
-        "findings": ("Findings", bool(page.findings)),
+        "findings": ("Rules", bool(page.findings)),
         "data": ("Data", page.data is not None),
         "curves": ("Curves", any(each.mode != course.SCRIPT for each in page.curves)),
+        "layers": ("Layers", page.tensors is not None and bool(page.tensors.maps)),
         "time": ("Time", page.time is not None),
+        "machine": ("Machine", page.machine is not None),
         "results": ("Results", main is not None),
         "confusion-section": ("Confusion", main is not None),
         "mistakes": ("Mistakes", main is not None and bool(main.mistakes)),
@@ -137,7 +140,7 @@ def _metric_rows(results: tuple[Result, ...]) -> tuple[list[dict[str, Any]], flo
 
 
 def _measured(measure: Measure, name: str) -> dict[str, str]:
-    say = words.number if name == "loss" else words.percent
+    say = numbers.number if name == "loss" else numbers.percent
     return {"value": say(measure.value), "low": say(measure.low), "high": say(measure.high)}
 
 
@@ -150,42 +153,12 @@ def _whisker(measure: Measure, floor: float) -> dict[str, float]:
     return {"left": low, "width": round(high - low, 2), "value": value}
 
 
-def _pictures(mistakes: tuple[Mistake, ...], folder: Path) -> dict[str, str]:
-    """The data URI of each thumbnail, worst mistakes first until the page has enough bytes of them.
-
-    Only JPEG files inside the evaluation folder are taken.
-    """
-    found: dict[str, str] = {}
-    budget = PICTURES
-    for each in mistakes:
-        path = (folder / each.thumbnail).resolve()
-        if not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > budget:
-            continue
-        data = path.read_bytes()
-        if data.startswith(b"\xff\xd8\xff"):
-            budget -= len(data)
-            found[each.thumbnail] = "data:image/jpeg;base64," + base64.b64encode(data).decode()
-    return found
-
-
 def _script_json(document: Any) -> Markup:
     """JSON that may stand inside a script element whatever it holds."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - no character is left that could end the element
-
-
-def _policy(*scripts: str) -> str:
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    rules = (
-        "default-src 'none'",
-        "img-src data:",
-        "style-src 'unsafe-inline'",
-        "base-uri 'none'",
-        "form-action 'none'",
-    )
-    return "; ".join([*rules, f"script-src {hashes}"])
 
 
 @cache
@@ -203,19 +176,22 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "count": words.count,
-        "number": words.number,
-        "duration": words.duration,
-        "size": words.size,
+        "percent": numbers.percent,
+        "count": numbers.count,
+        "number": numbers.number,
+        "duration": numbers.duration,
+        "size": numbers.size,
         "plain": _plain,
         "whisker": _whisker,
         "prose": _prose,
         "breakable": _breakable,
         "typed": lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
         "shell": shlex.join,
+        "spark": pictures.spark,
+        "thumbnail_name": thumbnail_name,
+        "cause": lambda name: limits.CAUSES.get(name, name.replace("_", " ").capitalize()),
     }
-    environment.globals |= {"plural": words.plural, "splits": words.SPLITS}
+    environment.globals |= {"plural": numbers.plural, "splits": words.SPLITS}
     return environment
 
 
@@ -243,35 +219,3 @@ def read_templates() -> None:
     environment = _environment()
     for name in environment.list_templates(extensions=["html"]):
         environment.get_template(name)
-
-
-def _bundle_cache(job: JobFolder) -> Path | None:
-    """Where the chart library is kept between reports; None for a job outside any workspace."""
-    jobs = job.path.absolute().parent
-    workspace = Workspace(jobs.parent)
-    return workspace.cache / "report" if jobs == workspace.jobs else None
-
-
-@cache
-def _bundle(folder: Path | None) -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, 0.9 MB, kept in `folder` where there is one."""
-    release = re.sub(r"[^0-9A-Za-z.]", "", version("vl-convert-python"))
-    kept = folder / f"vega-{release}.js" if folder else None
-    if kept is not None and kept.is_file():
-        return kept.read_text(encoding="utf-8")
-    text = _made_bundle()
-    if kept is not None:
-        with friendly_disk_errors(kept.parent):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(kept) as file:
-            file.write(text.encode())
-    return text
-
-
-@cache
-def _made_bundle() -> str:
-    """The same, newly made, which takes 1.3 s where reading it takes 2 ms."""
-    import vl_convert
-
-    text = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    return text.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from houndsight.reports.ran import FailedAt, MachineFacts, Packed
+from houndsight.reports.ran import FailedAt, ScriptRun
+from houndsight.reports.watched import Line, MachineUse, Speed, TensorMaps
 from houndsight.results import ClassScore, Measure, Mistake, ReliabilityBin
 from houndsight.spec import Finding, Frozen, Reject, State
 
@@ -21,6 +22,19 @@ class Command(Frozen):
     """What it does, in a few words."""
     command: str
     """The line, quoted for a shell."""
+
+
+class Repair(Frozen):
+    """Something to change before the next run."""
+
+    text: str
+    """What to change, with exact values."""
+    rule: str
+    """The rule that says so."""
+    severity: str
+    """error, warning or info."""
+    gain: float | None = None
+    """How many times as fast a training would be with it; None where it is not about speed."""
 
 
 class Verdict(Frozen):
@@ -47,6 +61,8 @@ class Overview(Frozen):
     """What the time went into."""
     next: tuple[Command, ...]
     """What to type next."""
+    repairs: tuple[Repair, ...] = ()
+    """What to change, the most serious first."""
 
 
 class ClassCount(Frozen):
@@ -269,79 +285,6 @@ class Failure(Frozen):
     """The text of `output/failure`, where it says more than `message`."""
 
 
-class ScriptMetric(Frozen):
-    """What a metric of a script came to, over all starts of the job."""
-
-    name: str
-    """Its name."""
-    expression: str
-    """The regular expression."""
-    count: int
-    """How many numbers were found."""
-    last: float | None
-    """The last of them."""
-    best: float | None
-    """The lowest or highest, where the name says which is better."""
-    best_step: int | None
-    """Which number that was, from 0."""
-    lowest: float | None
-    """The lowest."""
-    highest: float | None
-    """The highest."""
-    skipped: int
-    """Matches that were no finite number."""
-    gave_up: bool
-    """The expression took too long and was given up."""
-
-
-class Archive(Frozen):
-    """One archive of what a script left."""
-
-    name: str
-    """File name in the job's `output` folder."""
-    bytes: int
-    """Its own size."""
-    holds: Packed | None
-    """What is in it; None where nobody wrote that down."""
-
-
-class ScriptRun(Frozen):
-    """A script as it ran."""
-
-    entry_point: str
-    """The script, relative to its source folder."""
-    source: str
-    """Folder that its code was copied from."""
-    alone: bool
-    """The script was copied without the rest of that folder."""
-    command: tuple[str, ...]
-    """What was started; empty where it was not."""
-    channels: dict[str, str]
-    """Channel -> folder."""
-    hyperparameters: dict[str, Any]
-    """Name -> value."""
-    environment: tuple[str, ...]
-    """Names of further environment variables; their values may be secrets."""
-    limit: float | None
-    """Longest time in seconds."""
-    exit_code: int | None
-    """Its exit code; negative for a signal."""
-    seconds: float | None
-    """How long it ran."""
-    reason: str
-    """Why it was stopped, where it was."""
-    killed: int
-    """Processes that it left behind and that had to be killed."""
-    not_installed: tuple[str, ...]
-    """Packages that it asks for and that are not installed."""
-    metrics: tuple[ScriptMetric, ...]
-    """In the order in which they were given."""
-    machine: MachineFacts | None
-    """What it ran on."""
-    archives: tuple[Archive, ...]
-    """What it left."""
-
-
 class Page(Frozen):
     """The whole report."""
 
@@ -359,8 +302,16 @@ class Page(Frozen):
     """The data."""
     curves: tuple[Curve, ...] = ()
     """Scalars over the run."""
+    evidence: tuple[Line, ...] = ()
+    """The series behind findings."""
+    tensors: TensorMaps | None = None
+    """Layers over the steps."""
     time: TimeUse | None = None
     """Where the time went."""
+    speed: Speed | None = None
+    """What limited the speed."""
+    machine: MachineUse | None = None
+    """What the machine did."""
     results: tuple[Result, ...] = Field(default=())
     """Test first."""
     run: Run | None = None

@@ -2,6 +2,8 @@
 command line.
 """
 
+from typing import Any
+
 from pydantic import Field
 
 from houndsight.spec import Frozen
@@ -107,3 +109,76 @@ class ScriptOutcome(Frozen):
     """What it ran on."""
     packed: dict[str, Packed] = Field(default_factory=dict)
     """Name of the archive in `output/` -> what it holds."""
+
+
+class ScriptMetric(Frozen):
+    """What a metric of a script came to, over all starts of the job."""
+
+    name: str
+    """Its name."""
+    expression: str
+    """The regular expression."""
+    count: int
+    """How many numbers were found."""
+    last: float | None
+    """The last of them."""
+    best: float | None
+    """The lowest or highest, where the name says which is better."""
+    best_step: int | None
+    """Which number that was, from 0."""
+    lowest: float | None
+    """The lowest."""
+    highest: float | None
+    """The highest."""
+    skipped: int
+    """Matches that were no finite number."""
+    gave_up: bool
+    """The expression took too long and was given up."""
+
+
+class Archive(Frozen):
+    """One archive of what a script left."""
+
+    name: str
+    """File name in the job's `output` folder."""
+    bytes: int
+    """Its own size."""
+    holds: Packed | None
+    """What is in it; None where nobody wrote that down."""
+
+
+class ScriptRun(Frozen):
+    """A script as it ran."""
+
+    entry_point: str
+    """The script, relative to its source folder."""
+    source: str
+    """Folder that its code was copied from."""
+    alone: bool
+    """The script was copied without the rest of that folder."""
+    command: tuple[str, ...]
+    """What was started; empty where it was not."""
+    channels: dict[str, str]
+    """Channel -> folder."""
+    hyperparameters: dict[str, Any]
+    """Name -> value."""
+    environment: tuple[str, ...]
+    """Names of further environment variables; their values may be secrets."""
+    limit: float | None
+    """Longest time in seconds."""
+    exit_code: int | None
+    """Its exit code; negative for a signal."""
+    seconds: float | None
+    """How long it ran."""
+    reason: str
+    """Why it was stopped, where it was."""
+    killed: int
+    """Processes that it left behind and that had to be killed."""
+    not_installed: tuple[str, ...]
+    """Packages that it asks for and that are not installed."""
+    metrics: tuple[ScriptMetric, ...]
+    """In the order in which they were given."""
+    machine: MachineFacts | None
+    """What it ran on."""
+    archives: tuple[Archive, ...]
+    """What it left."""

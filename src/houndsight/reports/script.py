@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from houndsight.folders import JobFolder
 from houndsight.reports import commands
-from houndsight.reports.page import Archive, Curve, Failure, Overview, ScriptMetric, ScriptRun, Verdict
-from houndsight.reports.ran import MetricSummary, ScriptOutcome
-from houndsight.reports.words import count, duration, number, plural
+from houndsight.reports.numbers import count, duration, number, plural
+from houndsight.reports.page import Curve, Failure, Overview, Verdict
+from houndsight.reports.ran import Archive, MetricSummary, ScriptMetric, ScriptOutcome, ScriptRun
 from houndsight.spec import FINAL_STATES, ScriptSpec, Status
 
 MODE = "script"

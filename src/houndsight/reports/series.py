@@ -44,6 +44,11 @@ LABELS = {
     "calibrate": "Calibration",
     "save": "Packing the model",
     "artifact": "Packing the model",
+    "gc": "Python's garbage collector",
+    "sync": "Waiting for the device",
+    "profiler": "Profiler",
+    "window": "Window of torch.profiler",
+    "worker": "Data workers",
     REST: "Everything else",
 }
 """The kinds of spans in words; others appear under their own name."""

@@ -7,14 +7,16 @@ named on the page.
 import datetime
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from houndsight.errors import RequestError
+from houndsight.errors import HoundsightError, RequestError
 from houndsight.folders import JobFolder
 from houndsight.records.reader import Records
 from houndsight.records.schema import Scalar, Span
-from houndsight.reports import commands, html, log, script, series, words
+from houndsight.records.timeline import LOOP
+from houndsight.reports import commands, evidence, html, log, machine, script, series, speed, tensors, words
 from houndsight.reports.page import (
     Cell,
     ClassCount,
@@ -29,6 +31,7 @@ from houndsight.reports.page import (
     TimeUse,
 )
 from houndsight.reports.ran import ScriptOutcome
+from houndsight.reports.watched import Speed
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import (
     ClassifierSpec,
@@ -50,6 +53,7 @@ PAIRS = 20
 """Most confused pairs listed."""
 
 AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)
+AnyPart = TypeVar("AnyPart")
 
 
 def build(job: JobFolder) -> None:
@@ -72,7 +76,9 @@ def gather(job: JobFolder) -> Page:
     spec = _spec(job, raw, notes)
     used = _read(job.plan, ClassifierSpec, notes) or (spec if isinstance(spec, ClassifierSpec) else None)
     index = _read(job.index, Index, notes)
-    findings = _findings(job, notes)
+    profiled, slow = _profiled(job, notes)
+    limit = profiled.verdict if profiled else None
+    findings = _findings(job, slow, notes)
     curves, time = _recorded(job, notes)
     data = _data(index) if index else None
     results = tuple(_result(each) for each in _evaluations(job, notes))
@@ -84,7 +90,19 @@ def gather(job: JobFolder) -> Page:
         curves = script.in_order(curves, spec)
         overview = script.overview(job.name, spec, status, ran, failure)
     else:
-        overview = words.overview(job.name, status, spec, used, data, curves, time, results, findings, failure)
+        overview = words.overview(
+            job.name,
+            status,
+            spec,
+            used,
+            data,
+            curves,
+            time,
+            results,
+            findings,
+            failure,
+            limit,
+        )
     return Page(
         job=job.name,
         state=status.state if status else None,
@@ -92,7 +110,11 @@ def gather(job: JobFolder) -> Page:
         findings=tuple(findings or ()),
         data=data,
         curves=curves,
+        evidence=_seen(lambda: evidence.gather(findings or (), curves, job.records), notes) or (),
+        tensors=_seen(lambda: tensors.gather(job.records), notes),
         time=time,
+        speed=profiled,
+        machine=_seen(lambda: machine.gather(job.records), notes),
         results=results,
         run=_run(job, raw, spec, used, status, notes),
         script=ran,
@@ -131,10 +153,24 @@ def _read(path: Path, kind: type[AnyFrozen], notes: list[str]) -> AnyFrozen | No
         return None
 
 
-def _findings(job: JobFolder, notes: list[str]) -> list[Finding] | None:
-    """What the check and the rules wrote, errors first; None where neither has looked."""
+def _seen(gathered: Callable[[], AnyPart], notes: list[str]) -> AnyPart | None:
+    """A part of the page out of the records, or None and a note where they cannot be read."""
+    try:
+        return gathered()
+    except (OSError, HoundsightError, ValueError, KeyError, TypeError) as error:
+        notes.append(f"records cannot be read: {error}")
+        return None
+
+
+def _profiled(job: JobFolder, notes: list[str]) -> tuple[Speed | None, tuple[Finding, ...]]:
+    document = _json(job.profile, notes)
+    return _seen(lambda: speed.gather(document, job.records), notes) or (None, ())
+
+
+def _findings(job: JobFolder, slow: Sequence[Finding], notes: list[str]) -> list[Finding] | None:
+    """What the check and the rules wrote, with `slow` of the profiler, errors first; None where nobody has looked."""
     looked = [path for path in (job.check, job.findings) if path.is_file()]
-    found: list[Finding] = []
+    found: list[Finding] = [*slow]
     for path in looked:
         held = _json(path, notes).get("findings", [])
         try:
@@ -143,7 +179,7 @@ def _findings(job: JobFolder, notes: list[str]) -> list[Finding] | None:
             notes.append(f"{path.name} cannot be read: {error}")
     rank = {"error": 0, "warning": 1, "info": 2}
     found.sort(key=lambda each: (each.status != "IssuesFound", rank[each.severity]))
-    return found if looked else None
+    return found if looked or slow else None
 
 
 def _recorded(job: JobFolder, notes: list[str]) -> tuple[tuple[Curve, ...], TimeUse | None]:
@@ -157,6 +193,7 @@ def _recorded(job: JobFolder, notes: list[str]) -> tuple[tuple[Curve, ...], Time
                 scalars.append(event)
             else:
                 spans.append(event)
+        spans += Records(job.records / LOOP).spans() if (job.records / LOOP).is_dir() else ()
         return series.curves(scalars), series.time_use(spans)
     except (OSError, RequestError) as error:
         notes.append(f"records cannot be read: {error}")

@@ -3,7 +3,7 @@
 import shlex
 
 from houndsight.folders import TuningFolder
-from houndsight.reports import html, tuning_charts, words
+from houndsight.reports import html, numbers, tuning_charts
 from houndsight.reports.chart import Chart
 from houndsight.reports.tuning_page import Ranked, TuningPage, gather, plain
 from houndsight.workspace import Workspace, atomic_write, write_json
@@ -34,7 +34,7 @@ def render(page: TuningPage, place: Workspace) -> str:
         first=next((each for each in searched if each.place == 1), None),
         tied=sum(each.tied for each in searched),
         counts={state: sum(each.state == state for each in searched) for state in ("COMPLETED", "PRUNED", "FAILED")},
-        value=lambda number: words.percent(number) if page.shares else words.number(number),
+        value=lambda number: numbers.percent(number) if page.shares else numbers.number(number),
         cell=lambda each, name: plain(each.hyperparameters[name]) if name in each.hyperparameters else "–",
         next=_next(page, searched),
         sections=_sections(page, drawn),

@@ -3,66 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from houndsight.reports import commands
+from houndsight.reports import commands, limits
+from houndsight.reports.numbers import THIN, count, duration, percent, plural
 from houndsight.reports.page import Curve, DataTable, Failure, Overview, Result, TimeUse, Verdict
+from houndsight.results import Verdict as Limit
 from houndsight.spec import FINAL_STATES, ClassifierSpec, Finding, JobSpec, Status
-
-THIN = "\u202f"
-"""Narrow no-break space: between a number and its unit, and between thousands."""
 
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 """The splits, and modes of scalars, in words."""
-
-NETWORK = frozenset({"forward", "backward", "optimizer"})
-"""The kinds of time that only another network or machine would change."""
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """0.944 as `94.4 %`; a dash where there is no number."""
-    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{THIN}%"
-
-
-def count(value: float) -> str:
-    """12345 as `12 345`."""
-    return f"{value:,.0f}".replace(",", THIN)
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """`1 image`, `2 images`."""
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
-
-
-def number(value: float | None) -> str:
-    """A number of any size to four significant digits."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value != 0 and not 1e-4 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.3e}".split("e")
-        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return f"{value:.4g}" if abs(value) < 1e4 else count(value)
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as people say them: `8.4 ms`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    if seconds < 1:
-        return f"{1000 * seconds:.3g}{THIN}ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f}{THIN}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}{THIN}min {rest:02d}{THIN}s"
-    return f"{minutes // 60}{THIN}h {minutes % 60:02d}{THIN}min"
-
-
-def size(count_of_bytes: float) -> str:
-    """Bytes in decimal units: `1.3 GB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count_of_bytes < 999.5:
-            return f"{count_of_bytes:.3g}{THIN}{unit}"
-        count_of_bytes /= 1000
-    return f"{count_of_bytes:.3g}{THIN}TB"
 
 
 def overview(
@@ -76,17 +24,20 @@ def overview(
     results: Sequence[Result],
     findings: Sequence[Finding] | None,
     failure: Failure | None,
+    limit: Limit | None = None,
 ) -> Overview:
     """The first screen from everything else.
 
-    `used` are the settings that a classifier came to use; `findings` is None where nobody looked.
+    `used` are the settings that a classifier came to use; `findings` is None where nobody looked; `limit` is the
+    profiler's verdict.
     """
     return Overview(
         trained=_trained(status, used or spec, data, curves, time),
         good=_good(status, results, curves),
         healthy=_healthy(status, findings, failure, curves),
-        speed=_speed(time),
+        speed=limits.limited(limit, time) if limit else limits.spent(time),
         next=commands.after(name, status, spec, used),
+        repairs=limits.repairs(findings or ()),
     )
 
 
@@ -162,6 +113,7 @@ def _healthy(
         return Verdict(tone="bad", headline="Non-finite values", detail=detail)
     if findings is None:
         return Verdict(tone="quiet", headline="Not checked", detail="No rules watched this run.")
+    findings = [each for each in findings if each.source != "profiler"]  # what costs time is the next question's answer
     issues = [each for each in findings if each.status == "IssuesFound" and each.severity != "info"]
     issues.sort(key=lambda each: each.severity != "error")
     errored = [each for each in findings if each.status == "Error"]
@@ -176,24 +128,6 @@ def _healthy(
     looked = len({each.rule for each in findings if each.status in {"NoIssuesFound", "InProgress"}})
     detail = f"{plural(looked, 'rule')} watched this run." if looked else "Nothing to report."
     return Verdict(tone="good", headline="No issues so far" if running else "No issues", detail=detail)
-
-
-def _speed(time: TimeUse | None) -> Verdict:
-    """The largest part of the time, the network's own arithmetic taken together, and what could be won at most."""
-    if time is None:
-        return Verdict(tone="quiet", headline="Not measured", detail="No time spans were recorded.")
-    network = sum(each.share for each in time.shares if each.kind in NETWORK)
-    avoidable = [each for each in time.shares if each.kind not in NETWORK]
-    if not avoidable or network >= avoidable[0].share:
-        headline, share = "The network itself", network
-    else:
-        headline, share = avoidable[0].label, avoidable[0].share
-    detail = f"{percent(share, 0)} of {duration(time.wall)}."
-    if avoidable and avoidable[0].share >= 0.05:
-        most = avoidable[0]
-        what = "Without it" if most.label == headline else f"Without “{most.label.lower()}” ({percent(most.share, 0)})"
-        detail += f" {what} the run would be {1 / (1 - min(most.share, 0.99)):.1f} times as fast."
-    return Verdict(tone="quiet", headline=headline, detail=detail)
 
 
 def flat(document: Mapping[str, object], prefix: str = "") -> dict[str, str]:
