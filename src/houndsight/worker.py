@@ -52,7 +52,7 @@ def train_classifier(
     from houndsight.data import check
     from houndsight.data.cache import decode_all
     from houndsight.models import network
-    from houndsight.training import plan, soup
+    from houndsight.training import pictures, plan, soup
     from houndsight.training.evaluate import Stopped
     from houndsight.training.loop import fit
     from houndsight.training.prepare import prepare
@@ -106,6 +106,13 @@ def train_classifier(
             with records.span("evaluate", step=0):
                 results, temperature = measure(job, spec, index, built.network, batches, stop)
         built.network.put_back()
+        if spec.evaluate_test:  # the trials of a tuning are not looked at one by one
+            with records.span("pictures", step=0):
+                results = {
+                    split: pictures.explain(built.network, each, images, job.evaluation)
+                    for split, each in results.items()
+                }
+                pictures.of_findings(job, index)
         samples = images.sample("valid", SAMPLES, built.network.preprocess.image_size)
         keep(job, spec, built, index, results, temperature, samples, cache)
     except Stopped:

@@ -43,6 +43,7 @@ LABELS = {
     "epoch": "Epoch, other",
     "calibrate": "Calibration",
     "save": "Packing the model",
+    "pictures": "Pictures for this page",
     "artifact": "Packing the model",
     "gc": "Python's garbage collector",
     "sync": "Waiting for the device",
