@@ -108,11 +108,7 @@ def train_classifier(
         built.network.put_back()
         if spec.evaluate_test:  # the trials of a tuning are not looked at one by one
             with records.span("pictures", step=0):
-                results = {
-                    split: pictures.explain(built.network, each, images, job.evaluation)
-                    for split, each in results.items()
-                }
-                pictures.of_findings(job, index)
+                results = pictures.make(job, index, built.network, results, images)
         samples = images.sample("valid", SAMPLES, built.network.preprocess.image_size)
         keep(job, spec, built, index, results, temperature, samples, cache)
     except Stopped:

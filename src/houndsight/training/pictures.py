@@ -47,6 +47,15 @@ class Place:
     """Channels come last."""
 
 
+def make(
+    job: JobFolder, index: Index, network: Network, results: dict[str, Evaluation], images: DecodedImages
+) -> dict[str, Evaluation]:
+    """All pictures of a job; of the splits only the one is explained whose mistakes the page shows."""
+    of_findings(job, index)
+    split = "test" if "test" in results else "valid"
+    return {**results, split: explain(network, results[split], images, job.evaluation)}
+
+
 def explain(network: Network, result: Evaluation, images: DecodedImages, folder: Path) -> Evaluation:
     """Write beside each mistake's picture one with what spoke for the wrong class in warm colours; see `grad_cam`.
 
