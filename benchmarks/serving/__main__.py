@@ -29,6 +29,7 @@ import psutil
 from benchmarks.serving import material
 
 THREADS = 2
+START_SECONDS = 300.0
 RUNTIMES = {"bf16": "openvino-bf16", "f32": "openvino-f32", "int8": "openvino-int8"}
 USUAL = ["ours@bf16", "plain@bf16"]
 ONE = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -141,7 +142,7 @@ def running(row: Row, port: int, ray: bool, log: Path) -> Iterator[tuple[int, se
                 urllib.request.urlopen(request, timeout=30).read()
                 break
             except OSError:
-                if process.poll() is not None or time.perf_counter() - start > 180:
+                if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
                     raise RuntimeError(f"it did not start; see {log}") from None
                 time.sleep(0.1)
         yield process.pid, before, time.perf_counter() - start

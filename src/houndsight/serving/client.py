@@ -18,6 +18,14 @@ from houndsight.errors import JobError, RequestError, SpecError, from_document
 _TIMEOUT = 70.0
 _BOUNDARY = "houndsight-4b1f6d0c9a"
 _TRIES = 4
+_STARTS = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG": "image/png",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+    b"II*\0": "image/tiff",
+    b"MM\0*": "image/tiff",
+}
 
 
 class Endpoint:
@@ -37,13 +45,22 @@ class Endpoint:
     def predict(self, image: bytes | str | Path, *, variant: str | None = None) -> list[dict[str, Any]]:
         """`[{"class", "probability"}, ...]`, most probable first, of one image: its bytes or a file.
 
-        Empty where the endpoint rejects it as too uncertain. Raises the endpoint's error as `HoundsightError`.
+        Empty where the endpoint rejects it as too uncertain. Raises the endpoint's error as `HoundsightError`, and
+        `JobError` where a script answers in words of its own: `ask` gives those.
         """
-        headers = {"Content-Type": "application/octet-stream"}
+        answer = self.ask(image, variant=variant)
+        if not isinstance(answer, dict) or not isinstance(answer.get("predictions"), list):
+            raise JobError(f"{self._place.geturl()} names no classes: a script answers there.", "Take `ask` instead.")
+        found: list[dict[str, Any]] = answer["predictions"]
+        return found
+
+    def ask(self, image: bytes | str | Path, *, variant: str | None = None) -> Any:
+        """The endpoint's answer to one image as it is: what the JSON says."""
+        body = _bytes(image)
+        headers = {"Content-Type": _content_type(body)}
         if variant is not None:
             headers["X-Amzn-SageMaker-Target-Variant"] = variant
-        found: list[dict[str, Any]] = self._json("POST", "/invocations", _bytes(image), headers)["predictions"]
-        return found
+        return self._json("POST", "/invocations", body, headers)
 
     def predict_many(self, images: Iterable[bytes | str | Path]) -> list[dict[str, Any]]:
         """One request with several images: `{"predictions": [...]}` of each, or `{"predictions": [], "error": ...}`."""
@@ -142,6 +159,12 @@ class Endpoint:
     def _unreachable(self, error: Exception) -> JobError:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return JobError(f"The endpoint {self._place.geturl()} cannot be reached: {reason}.", "`houndsight endpoints`.")
+
+
+def _content_type(body: bytes) -> str:
+    """What it is by its first bytes; scripts of SageMaker go by it, Houndsight itself does not."""
+    known = next((kind for start, kind in _STARTS.items() if body.startswith(start)), "application/octet-stream")
+    return "image/webp" if body[:4] == b"RIFF" and body[8:12] == b"WEBP" else known
 
 
 def _bytes(image: bytes | str | Path) -> bytes:
