@@ -31,7 +31,7 @@ def test_a_sound_step_is_said_to_be_sound(colours: Job) -> None:
     assert found.loss == list(colours.records.curve("loss")[1])[4]
     records = TensorRecords(Path(found.folder))
     assert records.steps().tolist() == [0, 1, 2, 3, 4]
-    assert "gradient/head.0.weight" in records.names()
+    assert "gradient/head.1.weight" in records.names()
 
 
 def test_what_cannot_be_replayed(colours: Job) -> None:

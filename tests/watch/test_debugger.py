@@ -366,6 +366,22 @@ def test_collections_raw_tensors_and_what_is_left_out(tmp_path: Path) -> None:
         watch(tmp_path, net, moved, interval=0)
 
 
+def test_copies_and_pickles_of_the_network_carry_nothing_along(tmp_path: Path) -> None:
+    net = mlp()
+    moved = torch.optim.SGD(net.parameters(), lr=0.1)
+    with watch(tmp_path, net, moved):
+        average = copy.deepcopy(net)
+        torch.save(net, tmp_path / "whole.pt")
+        again = torch.load(tmp_path / "whole.pt", weights_only=False)
+        for other in (average, again):
+            other(torch.full((2, 16), 7.0))  # in training mode, and yet no pass of the training
+        functional.cross_entropy(net(POINTS), LABELS).backward()
+        moved.step()
+    assert b"houndsight" not in (tmp_path / "whole.pt").read_bytes()
+    assert taken(tmp_path, "inputs", "max") == [float(POINTS.max())]
+    assert not records(tmp_path).names("#2")
+
+
 def test_an_exception_in_the_loop(tmp_path: Path) -> None:
     net = mlp()
     moved = torch.optim.SGD(net.parameters(), lr=0.1)

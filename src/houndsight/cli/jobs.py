@@ -4,6 +4,7 @@ import os
 import sys
 import time
 import webbrowser
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -146,11 +147,22 @@ def report(
     /,
     *,
     open: Annotated[bool, Parameter(negative="--no-open", help="Show the page in the browser.")] = True,  # noqa: A002
+    tensor: Annotated[
+        str | None,
+        Parameter(metavar="REGEX", help="Draw the curves of these tensors instead, such as 'layer4.*grad'."),
+    ] = None,
+    statistic: Annotated[str, Parameter(metavar="WORD", help="With --tensor: what is drawn, such as mean.")] = "l2",
     workspace: Place = None,
     json: Json = False,
 ) -> None:
     """Build the page of a job or a tuning again from its folder, and open it where there is a screen."""
-    page = reporting.report(job, workspace=workspace)
+    if tensor is not None:
+        page = Path(verbs.open_job(job, workspace=workspace).debug.plot(tensor, statistic))
+        if json:
+            document({"job": job, "picture": str(page)})
+            return
+    else:
+        page = reporting.report(job, workspace=workspace)
     if json:
         document({"job": job, "report": str(page), "data": str(page.with_suffix(".json"))})
         return

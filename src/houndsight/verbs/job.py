@@ -16,6 +16,7 @@ from houndsight.records.progress import Snapshot
 from houndsight.records.reader import Records
 from houndsight.results import Evaluation, Measure
 from houndsight.spec import FINAL_STATES, Finding, State, Status
+from houndsight.verbs.tensors import JobTensors
 from houndsight.workspace import Workspace
 
 LOOK = 0.25  # seconds between two looks at a running job's files: as often as its progress is written
@@ -70,6 +71,11 @@ class Job:
     def records(self) -> Records:
         """Scalars and spans, readable while the job runs."""
         return Records(self.files.records)
+
+    @property
+    def debug(self) -> JobTensors:
+        """Statistics of weights, gradients, updates and activations, readable while the job runs."""
+        return JobTensors(self.files)
 
     @property
     def report(self) -> Path | None:

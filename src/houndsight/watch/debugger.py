@@ -24,6 +24,7 @@ from houndsight.watch import names
 from houndsight.watch.activations import Activations, unwrapped
 from houndsight.watch.flight import Flight
 from houndsight.watch.governor import Governor
+from houndsight.watch.modules import Hook
 from houndsight.watch.outlet import Outlet, Rules, Saved
 from houndsight.watch.parameters import Parameters
 from houndsight.watch.plan import DebugSpec
@@ -175,7 +176,7 @@ class Debugger:
             return f"The debugger let go of the training by a mistake of its own ({self.broken})."
         return (
             f"Debugger: {governor.saved} of {governor.steps} steps saved; it took "
-            f"{100 * governor.overhead:.2g} % of the CPU time of the steps ({governor.own + governor.aside:.2f} s)."
+            f"{100 * governor.overhead:.1f} % of the CPU time of the steps ({governor.own + governor.aside:.2f} s)."
         )
 
     # ------------------------------------------------------------------------------------- from the loop
@@ -372,7 +373,7 @@ class _Working:
         return False
 
 
-def _calling(method: Callable[..., None]) -> Callable[..., None]:
+def _calling(method: Callable[..., None]) -> Hook:
     """A hook that does not keep the debugger alive."""
     weak = weakref.WeakMethod(method)
 
@@ -381,4 +382,4 @@ def _calling(method: Callable[..., None]) -> Callable[..., None]:
         if alive is not None:
             alive(*given)
 
-    return hook
+    return Hook(hook)

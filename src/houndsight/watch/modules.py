@@ -5,6 +5,7 @@ not touched them yet. Only samples are kept, copied at once, so no activation li
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -30,6 +31,24 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 POSITIONS = 512  # positions of a channel that decide whether it is dead
 
 
+class Hook:
+    """A hook of ours on somebody's module; in a copy of the module, or in one that is pickled, it is nothing at all.
+
+    Moving averages deep-copy the network and some loops pickle all of it: neither is to carry the debugger along.
+    """
+
+    def __init__(self, call: Callable[..., None]) -> None:
+        self._call = call
+
+    def __call__(self, *given: Any) -> None:
+        """Pass it on."""
+        self._call(*given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is copied or pickled in its place: a function of Python's own that takes anything and returns None."""
+        return getattr, (nullcontext(), "__exit__")
+
+
 class Tap:
     """Samples of activations, gathered while a step runs."""
 
@@ -52,13 +71,13 @@ class Tap:
     def arm(self, modules: Sequence[tuple[str, nn.Module, bool]]) -> None:
         """Listen to the modules; of each (name, module, whether its output is taken too) until `disarm`."""
         for name, module, output in modules:
-            self._handles.append(module.register_forward_pre_hook(self._before(name)))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._before(name))))
             if output:
-                self._handles.append(module.register_forward_hook(self._after(name)))
+                self._handles.append(module.register_forward_hook(Hook(self._after(name))))
 
     def listen(self, module: nn.Module, hook: Callable[[nn.Module, tuple[Any, ...]], None]) -> None:
         """Call `hook` with what the module is given, until `disarm`."""
-        self._handles.append(module.register_forward_pre_hook(hook))
+        self._handles.append(module.register_forward_pre_hook(Hook(hook)))
 
     def disarm(self) -> None:
         """Remove every hook."""
