@@ -20,6 +20,7 @@ from houndsight.verbs.endpoints import Deployment
 from houndsight.verbs.handlers import Script
 from houndsight.workspace import Workspace
 
+from .scripts import picture
 from .test_staging import archive
 
 pytestmark = pytest.mark.slow
@@ -66,6 +67,11 @@ def test_a_life_of_scripts(made: list[Deployment], workspace: Workspace, tmp_pat
 
     deployment.update(first, script=trusted, bake=0.0)
     assert ask(deployment) == (200, "first")
+    image = tmp_path / "image.png"
+    image.write_bytes(picture())
+    assert endpoints.invoke("pets", image) == [{"image": str(image), "predictions": [], "answer": "first"}]
+    with pytest.raises(JobError, match="a script answers there"):
+        deployment.predict(image)
     with pytest.raises(JobError, match=r"taken back.*KeyError"):
         deployment.update(broken, script=trusted, bake=0.0)
     assert ask(deployment) == (200, "first")

@@ -1,5 +1,6 @@
 """`houndsight deploy`, `update`, `invoke`, `endpoints`, `describe` and `delete-endpoint`; none of these needs torch."""
 
+import json as encoder
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -183,6 +184,8 @@ def _write_predictions(result: dict[str, Any]) -> None:
         note(f"{result['image']}: {result['error']['message']}")
         return
     say(result["image"])
+    if "answer" in result:
+        say(f"  {encoder.dumps(result['answer'])}")
     for each in result["predictions"]:
         say(f"  {percent(each['probability']):>7}  {each['class']}")
 

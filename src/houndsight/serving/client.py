@@ -55,12 +55,18 @@ class Endpoint:
         return found
 
     def ask(self, image: bytes | str | Path, *, variant: str | None = None) -> Any:
-        """The endpoint's answer to one image as it is: what the JSON says."""
+        """The endpoint's answer to one image as it is: what the JSON says, or text where a script answers with that."""
         body = _bytes(image)
         headers = {"Content-Type": _content_type(body)}
         if variant is not None:
             headers["X-Amzn-SageMaker-Target-Variant"] = variant
-        return self._json("POST", "/invocations", body, headers)
+        status, text = self._ask("POST", "/invocations", body, headers)
+        try:
+            return self._said(status, text)
+        except JobError:
+            if status != 200:
+                raise
+            return text.decode(errors="replace")
 
     def predict_many(self, images: Iterable[bytes | str | Path]) -> list[dict[str, Any]]:
         """One request with several images: `{"predictions": [...]}` of each, or `{"predictions": [], "error": ...}`."""
@@ -100,7 +106,10 @@ class Endpoint:
             connection.close()
 
     def _json(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Any:
-        status, text = self._ask(method, path, body, headers)
+        return self._said(*self._ask(method, path, body, headers))
+
+    def _said(self, status: int, text: bytes) -> Any:
+        """The document of an answer; raises the error that it is."""
         try:
             document = json.loads(text)
         except ValueError:

@@ -237,7 +237,7 @@ def invoke(
     """What `predict` gives, answered by the endpoint of that name; `variant` says which model is to answer.
 
     At most as many classes an image as the endpoint was deployed with. An image that it refuses has an `error` instead
-    of predictions; the others are not hurt by it.
+    of predictions, and what a script answers in words of its own is `answer`; the others are not hurt by it.
     """
     if top is not None and top < 1:
         raise SpecError(f"One setting is wrong: top: must be 1 or more (got {top}).")
@@ -249,7 +249,11 @@ def invoke(
     for path in paths:
         entry: dict[str, Any] = {"image": str(path), "predictions": []}
         try:
-            entry["predictions"] = client.predict(read_image(path), variant=variant)[:top]
+            answer = client.ask(read_image(path), variant=variant)
+            if isinstance(answer, dict) and isinstance(answer.get("predictions"), list):
+                entry["predictions"] = answer["predictions"][:top]
+            else:
+                entry["answer"] = answer
         except ImageError as error:
             entry["error"] = error.document()
         results.append(entry)

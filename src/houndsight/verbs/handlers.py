@@ -137,10 +137,14 @@ def _program(model: Path, script: _Found | None, path: Path, trusted: bool) -> s
             "Give a job's name, an artifact folder or a model.tar.gz.",
         )
     if not trusted:
-        brings = f"its own program (code/{found[0]})" if found else f"a program as TorchScript ({weights[0]})"
+        if found:
+            raise SpecError(
+                f"{path} brings its own program (code/{found[0]}), which would run with all your rights.",
+                "Read it, then add --trust-code, or name a script of your own with --entry-point.",
+            )
         raise SpecError(
-            f"{path} brings {brings}, which would run with all your rights.",
-            "Read it, then add --trust-code, or name a script of your own with --entry-point.",
+            f"{path} brings no script; {weights[0]} would be loaded as TorchScript, a program with all your rights.",
+            "Name a script with --entry-point; or, where it is TorchScript of somebody you trust, add --trust-code.",
         )
     if found and modeldir.PROGRAM not in found:
         if len(found) > 1:
