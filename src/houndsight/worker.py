@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +23,7 @@ from houndsight.watch.profiler import JobProfiler, profiled
 from houndsight.workspace import write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from houndsight.data.cache import DecodedImages
     from houndsight.data.loader import Batches
     from houndsight.models.network import Built, Network
 
@@ -49,7 +48,6 @@ def train_classifier(
     job: JobFolder, spec: ClassifierSpec, stop: Stop, records: RecordWriter, profiler: JobProfiler
 ) -> Literal["COMPLETED", "STOPPED"]:
     """From an index of labelled images to an evaluated, packed classifier."""
-    from houndsight.data import check
     from houndsight.data.cache import decode_all
     from houndsight.models import network
     from houndsight.training import pictures, plan, soup
@@ -67,13 +65,7 @@ def train_classifier(
 
     try:
         index = Index.read(job.index)
-        with ThreadPoolExecutor(1) as pool:  # importing torchvision takes one core 5 s; the check has the other one
-            checking = pool.submit(check.check, index, workers=spec.workers, progress=watched, cache=cache)
-            with records.span("build", step=0):
-                built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
-                soup.begin(built.network, spec)
-            with records.span("check", step=0):
-                write_json(job.check, check.document(index, checking.result()))
+        built = build_and_check(job, spec, index, records, watched, cache)
         with records.span("decode", step=0):
             index, images = decode_all(index, built.network.preprocess, cache, workers=spec.workers, progress=watched)
             write_json(job.index, index)
@@ -106,14 +98,35 @@ def train_classifier(
             with records.span("evaluate", step=0):
                 results, temperature = measure(job, spec, index, built.network, batches, stop)
         built.network.put_back()
-        if spec.evaluate_test:  # the trials of a tuning are not looked at one by one
-            with records.span("pictures", step=0):
-                results = pictures.make(job, index, built.network, results, images)
-        samples = images.sample("valid", SAMPLES, built.network.preprocess.image_size)
-        keep(job, spec, built, index, results, temperature, samples, cache)
+        with records.span("pictures", step=0):  # the trials of a tuning are not looked at one by one
+            results = pictures.make(job, index, built.network, results, images) if spec.evaluate_test else results
+        keep(job, spec, built, index, results, temperature, images, cache)
     except Stopped:
         return "STOPPED"
     return "COMPLETED"
+
+
+def build_and_check(
+    job: JobFolder,
+    spec: ClassifierSpec,
+    index: Index,
+    records: RecordWriter,
+    watched: Callable[[str, int, int], None],
+    cache: Path,
+) -> "Built":
+    """The network, whole and untrained, while the data are checked beside it."""
+    from houndsight.data import check
+    from houndsight.models import network
+    from houndsight.training import soup
+
+    with ThreadPoolExecutor(1) as pool:  # importing torchvision takes one core 5 s; the check has the other one
+        checking = pool.submit(check.check, index, workers=spec.workers, progress=watched, cache=cache)
+        with records.span("build", step=0):
+            built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
+            soup.begin(built.network, spec)
+        with records.span("check", step=0):
+            write_json(job.check, check.document(index, checking.result()))
+    return built
 
 
 def measure(
@@ -143,7 +156,7 @@ def keep(
     index: Index,
     results: dict[str, Evaluation],
     temperature: float,
-    samples: "NDArray[np.uint8]",
+    images: "DecodedImages",
     cache: Path,
 ) -> None:
     """Write the artifact and pack it."""
@@ -151,6 +164,7 @@ def keep(
     from houndsight.models import artifact
 
     net = built.network
+    samples = images.sample("valid", SAMPLES, net.preprocess.image_size)
     card = ModelCard(
         classes=index.classes,
         preprocess=net.preprocess,

@@ -1,6 +1,7 @@
 """Charts of how a run went: one for each recorded scalar, and what the time was spent on from beginning to end."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from houndsight.reports import numbers, words
 from houndsight.reports.chart import Chart, Document, colours, document, quantity, tip, zoom
@@ -50,7 +51,26 @@ def _mode_colours(curves: Sequence[Curve]) -> dict[str, str]:
     return {each.mode: _MODES.get(each.mode, found.get(each.mode, "")) for each in curves}
 
 
-def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int, *, wide: bool) -> Chart:
+def title(name: str) -> str:
+    """A scalar's name as a heading."""
+    return _TITLES.get(name) or name[:1].upper() + name[1:].replace("_", " ")
+
+
+def overlaid(identifier: str, heading: str, name: str, curves: Sequence[Curve], chosen: dict[str, str]) -> Chart:
+    """Curves of several jobs in one chart, each with its job as its mode, in the colours of `chosen`."""
+    last = max((point.step for each in curves for point in each.points), default=0)
+    return replace(_curve_chart(identifier, name, curves, last, wide=False, chosen=chosen), title=heading)
+
+
+def _curve_chart(
+    identifier: str,
+    name: str,
+    curves: Sequence[Curve],
+    last: int,
+    *,
+    wide: bool,
+    chosen: dict[str, str] | None = None,
+) -> Chart:
     counted = curves[0].mode == SCRIPT
     field, axis, start = ("number", "Number found", 1) if counted else ("step", "Step", 0)
     rows = [
@@ -69,8 +89,8 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
     # Of a few counted numbers every one has its tick: halves of them would be nonsense.
     whole: Document = {"values": list(range(1, last + 2))} if counted and last < FEW else {}
     shares = name == "accuracy" and all(0 <= p.value <= 1 for c in curves for p in c.points if p.value is not None)
-    title = _TITLES.get(name) or name[:1].upper() + name[1:].replace("_", " ")
-    chosen = _mode_colours(curves)
+    heading = title(name)
+    chosen = chosen or _mode_colours(curves)
     spec = {
         "data": {"values": rows},
         "encoding": {
@@ -82,12 +102,12 @@ def _curve_chart(identifier: str, name: str, curves: Sequence[Curve], last: int,
             ),
             "color": colours("mode", chosen),
         },
-        "layer": _curve_layers(title, field, zero=name == "lr", shares=shares, dots=any(row["dot"] for row in rows)),
+        "layer": _curve_layers(heading, field, zero=name == "lr", shares=shares, dots=any(row["dot"] for row in rows)),
     }
     return Chart(
         id=identifier,
-        title=title,
-        description=f"{title} over the {'numbers found' if counted else 'steps'}. "
+        title=heading,
+        description=f"{heading} over the {'numbers found' if counted else 'steps'}. "
         + " ".join(_say(each) for each in curves),
         spec=document(spec, 260 if wide else 200),
         legend=() if counted else tuple((words.SPLITS.get(mode, mode), colour) for mode, colour in chosen.items()),

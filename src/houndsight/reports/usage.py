@@ -53,7 +53,7 @@ def histogram(bins: Sequence[Bin]) -> Chart | None:
 
 def machine(use: MachineUse) -> list[Chart]:
     """One chart each for cores, memory, disk, network and, where there is one, the memory of each GPU."""
-    curves = list(_CURVES)
+    curves: list[tuple[str, str, str, Sequence[tuple[str, str]]]] = list(_CURVES)
     for gpu, name in enumerate(use.gpus):
         curves.append((f"gpu{gpu}", f"GPU {gpu} memory ({name})", "bytes", ((f"gpu{gpu}_memory", "used"),)))
     found = [_lines(use, *each) for each in curves]
