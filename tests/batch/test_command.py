@@ -18,7 +18,7 @@ from houndsight.results import ModelCard
 from houndsight.spec import ClassifierSpec
 from houndsight.verbs.batch import predict_folder
 
-COUNT = 400
+COUNT = 300
 HOUNDSIGHT = (sys.executable, "-c", "import sys; from houndsight.cli.app import main; sys.exit(main())")
 
 pytestmark = pytest.mark.slow

@@ -14,6 +14,7 @@ import psutil
 
 from houndsight.backends import process
 from houndsight.errors import JobError, from_document
+from houndsight.serving.metrics import usage
 
 log = logging.getLogger("houndsight")
 
@@ -147,9 +148,8 @@ def load(children: Sequence[Child]) -> list[dict[str, Any]]:
     rows = []
     for child in children:
         row: dict[str, Any] = {"pid": child.pid, **{key: value for key, value in child.beat.items() if key != "event"}}
-        with suppress(psutil.Error):
-            each = psutil.Process(child.pid)
-            times = each.cpu_times()
-            row |= {"memory_bytes": each.memory_info().rss, "cpu_seconds": round(times.user + times.system, 3)}
+        used = usage(child.pid)
+        if used is not None:
+            row |= {"memory_bytes": used[1], "cpu_seconds": round(used[0], 3)}
         rows.append(row)
     return rows

@@ -114,16 +114,22 @@ class Metrics:
 
 
 def usage(pid: int) -> tuple[float, int] | None:
-    """CPU seconds and bytes of memory of a process (proportional set size where the system knows it); None if gone."""
+    """CPU seconds and bytes of memory of a process and of those it started, as handlers are; None if it is gone.
+
+    Memory is the proportional set size where the system knows it: what instances share counts once for all of them.
+    """
     import psutil
 
+    seconds, memory = 0.0, 0
     try:
         process = psutil.Process(pid)
-        times = process.cpu_times()
-        memory = _proportional(pid) or process.memory_info().rss
+        for each in (process, *process.children(recursive=True)):
+            times = each.cpu_times()
+            seconds += times.user + times.system
+            memory += _proportional(each.pid) or each.memory_info().rss
     except psutil.Error:
-        return None
-    return times.user + times.system, memory
+        return (seconds, memory) if memory else None
+    return seconds, memory
 
 
 def _proportional(pid: int) -> int | None:
