@@ -1,7 +1,7 @@
 """Which networks there are: a name becomes a backbone, its preprocessing, its stages and its published weights.
 
 torchvision is asked first, timm when the name is not torchvision's or begins with `timm/`: importing them costs
-5 and 10 seconds of CPU, so neither is imported before it is needed.
+0.6 (see `lean`) and 10 seconds of CPU, so neither is imported before it is needed.
 """
 
 import re
@@ -13,6 +13,7 @@ from torch import nn
 
 from houndsight.errors import ModelError, nearest
 from houndsight.models.inference import create_backbone
+from houndsight.models.lean import torchvision_models
 from houndsight.spec import Preprocess
 
 FORBIDDING = frozenset(
@@ -154,8 +155,7 @@ def _unknown(name: str, torchvision_names: list[str]) -> ModelError:
 
 
 def _torchvision_names() -> list[str]:
-    from torchvision import models
-
+    models = torchvision_models()
     return list(models.list_models(module=models))
 
 
@@ -176,9 +176,7 @@ def _torchvision(arch: str, tag: str) -> Backbone | None:
 
 
 def _published_torchvision(arch: str) -> tuple[Published, ...]:
-    from torchvision import models
-
-    listed = models.get_model_weights(arch)
+    listed = torchvision_models().get_model_weights(arch)
     ordered = [listed.DEFAULT, *(each for each in listed if each != listed.DEFAULT)]
     return tuple(_entry_torchvision(arch, each) for each in ordered)
 

@@ -23,6 +23,7 @@ from torch import nn
 
 from houndsight.errors import DependencyError, ModelError
 from houndsight.models.artifact import Artifact
+from houndsight.models.private import openvino
 from houndsight.results import Exported, ModelCard
 from houndsight.workspace import friendly_disk_errors, write_json
 
@@ -127,7 +128,7 @@ def _write_onnx(artifact: Artifact, file: Path) -> None:
 
 
 def _write_openvino(artifact: Artifact, file: Path) -> None:
-    import openvino as ov
+    ov = openvino()
 
     whole, side = Whole(artifact.network, artifact.card.temperature).eval(), artifact.card.preprocess.image_size
     with _quiet("openvino"), torch.no_grad():
@@ -202,7 +203,7 @@ def _reader(to: Format, file: Path) -> tuple[str, Run]:
             return _onnxruntime(file)
         except ImportError:
             log.info("onnxruntime is not installed; OpenVINO checks the file.")
-    import openvino as ov
+    ov = openvino()
 
     compiled = ov.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return f"openvino {ov.__version__.partition('-')[0]}", lambda images: np.array(compiled([images])["probabilities"])

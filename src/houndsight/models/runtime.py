@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from houndsight.models.private import openvino
 
 log = logging.getLogger("houndsight")
 
@@ -86,7 +88,7 @@ class OpenVINORuntime:
     """
 
     def __init__(self, module: nn.Module, image_size: int, precision: str, threads: int | None = None) -> None:
-        import openvino as ov
+        ov = openvino()
 
         self.name = f"openvino-{'bf16' if precision == 'bfloat16' else 'f32'}"
         config: dict[str, str | int] = {
@@ -129,9 +131,9 @@ class _FromNHWC(nn.Module):
         return out
 
 
-def convert(module: nn.Module, image_size: int) -> "openvino.Model":  # type: ignore[name-defined]  # noqa: F821
+def convert(module: nn.Module, image_size: int) -> Any:
     """The OpenVINO model of `module` with uint8 input (batch, S, S, 3)."""
-    import openvino as ov
+    ov = openvino()
 
     example = torch.zeros((1, image_size, image_size, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad(), _frozen(module):

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from houndsight.models.private import openvino
+
 Pixels = NDArray[np.uint8]
 
 
@@ -24,8 +26,7 @@ class Compiled:
         `threads` is how many callers compute at once, each on one core. `blobs` is where compiled networks are kept:
         their weights are then mapped from the file, and instances share those pages.
         """
-        import openvino as ov
-
+        ov = openvino()
         config: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": threads,

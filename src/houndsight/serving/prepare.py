@@ -173,10 +173,10 @@ def _candidates(
 
 
 def _write_network(artifact: "Artifact", folder: Path, quantised: bool) -> None:
-    import openvino as ov
-
+    from houndsight.models.private import openvino
     from houndsight.models.runtime import convert
 
+    ov = openvino()
     network = convert(artifact.network, artifact.card.preprocess.image_size)
     ov.save_model(network, folder / "float.xml", compress_to_fp16=False)
     if quantised:
