@@ -144,8 +144,13 @@ def stop(
 
 def report(
     job: Name,
+    other: Annotated[str | None, Parameter(help="A second job, to compare the first one with.")] = None,
     /,
     *,
+    check: Annotated[
+        reporting.Severity | None,
+        Parameter(metavar="WORD", help="Exit 1 where a rule of at least this severity fired: info, warning or error."),
+    ] = None,
     open: Annotated[bool, Parameter(negative="--no-open", help="Show the page in the browser.")] = True,  # noqa: A002
     tensor: Annotated[
         str | None,
@@ -154,21 +159,29 @@ def report(
     statistic: Annotated[str, Parameter(metavar="WORD", help="With --tensor: what is drawn, such as mean.")] = "l2",
     workspace: Place = None,
     json: Json = False,
-) -> None:
-    """Build the page of a job or a tuning again from its folder, and open it where there is a screen."""
+) -> int:
+    """Build the page of a job or a tuning again, or compare two jobs, and open it where there is a screen."""
     if tensor is not None:
         page = Path(verbs.open_job(job, workspace=workspace).debug.plot(tensor, statistic))
         if json:
             document({"job": job, "picture": str(page)})
-            return
+            return 0
     else:
-        page = reporting.report(job, workspace=workspace)
+        page = reporting.report(job, other, workspace=workspace)
+    fired = (
+        [] if check is None else [f for n in (job, other) if n for f in reporting.fired(n, check, workspace=workspace)]
+    )
     if json:
-        document({"job": job, "report": str(page), "data": str(page.with_suffix(".json"))})
-        return
+        compared = {"other": other} if other else {}
+        checked = {} if check is None else {"fired": [each.model_dump() for each in fired]}
+        document({"job": job, **compared, "report": str(page), "data": str(page.with_suffix(".json")), **checked})
+        return 1 if fired else 0
     say(str(page))
+    for each in fired:
+        note(f"{each.rule} ({each.severity if each.status == 'IssuesFound' else 'the rule broke'}): {each.message}")
     if open and sys.stdout.isatty() and _has_screen() and not webbrowser.open(page.as_uri()):
         note("No browser could be started; open the page yourself.")
+    return 1 if fired else 0
 
 
 def _has_screen() -> bool:

@@ -30,6 +30,7 @@ METRICS = {
     "ece": ("Calibration error", "mean distance between stated confidence and accuracy, as served"),
     "ece_uncalibrated": ("Calibration error before scaling", "the same without temperature scaling"),
     "loss": ("Loss", "cross-entropy per image"),
+    "loss_uncalibrated": ("Loss before scaling", "the same without temperature scaling"),
 }
 """Metrics in the order of the page: name and meaning."""
 
@@ -140,7 +141,7 @@ def _metric_rows(results: tuple[Result, ...]) -> tuple[list[dict[str, Any]], flo
 
 
 def _measured(measure: Measure, name: str) -> dict[str, str]:
-    say = numbers.number if name == "loss" else numbers.percent
+    say = numbers.number if name.startswith("loss") else numbers.percent
     return {"value": say(measure.value), "low": say(measure.low), "high": say(measure.high)}
 
 

@@ -18,7 +18,8 @@ from houndsight.records.rules.engine import Engine
 from houndsight.records.tensors import STATISTICS
 from houndsight.records.writer import RecordWriter
 from houndsight.reports import summary
-from houndsight.spec import Finding, LoopSpec, Status
+from houndsight.reports.notebook import Findings
+from houndsight.spec import LoopSpec, Status
 from houndsight.watch import workers
 from houndsight.watch.debugger import MODES, Debugger
 from houndsight.watch.loops import LoopDebugger
@@ -113,11 +114,11 @@ class LoopJob:
         return self.files.name
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> Findings:
         """What was found so far; after the block how every rule ended."""
         if self._loop is None:
-            return []
-        return self._loop.findings or list(self._loop.debugger.outlet.findings)
+            return Findings()
+        return Findings(self._loop.findings or self._loop.debugger.outlet.findings)
 
     @property
     def overhead(self) -> float:

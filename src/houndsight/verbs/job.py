@@ -14,7 +14,8 @@ from houndsight.folders import JobFolder
 from houndsight.records import progress
 from houndsight.records.progress import Snapshot
 from houndsight.records.reader import Records
-from houndsight.results import Evaluation, Measure
+from houndsight.reports.notebook import Findings, card
+from houndsight.results import Evaluation, Measure, Verdict
 from houndsight.spec import FINAL_STATES, Finding, State, Status
 from houndsight.verbs.tensors import JobTensors
 from houndsight.workspace import Workspace
@@ -59,9 +60,9 @@ class Job:
         return found
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> Findings:
         """What was noticed about the data and the run."""
-        found: list[Finding] = []
+        found = Findings()
         for path in (self.files.check, self.files.findings):
             if path.is_file():
                 found += [Finding.model_validate(each) for each in json.loads(path.read_bytes())["findings"]]
@@ -133,6 +134,18 @@ class Job:
                 backend.wait(self.files)  # its process still builds the page
             yield from lines.fresh()
         yield from lines.rest()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What limited its speed; None before that is known."""
+        if not self.files.profile.is_file():
+            return None
+        held = json.loads(self.files.profile.read_bytes()).get("verdict")
+        return Verdict.model_validate(held) if held else None
+
+    def _repr_html_(self) -> str:
+        report = str(self.report) if self.report else None
+        return card(self.name, self.status, self.metrics, self.findings, self.verdict, report)
 
     def document(self) -> dict[str, Any]:
         """What `houndsight train --json` prints: other programs may rely on its keys."""

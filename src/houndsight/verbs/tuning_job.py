@@ -10,6 +10,7 @@ from houndsight.backends import base
 from houndsight.backends.local import LocalBackend
 from houndsight.errors import DependencyError, HoundsightError, JobError, from_document
 from houndsight.folders import TuningFolder
+from houndsight.reports.notebook import Findings
 from houndsight.spec import FINAL_STATES, Finding, Index, State, Status
 from houndsight.tuning import finish, leaderboard
 from houndsight.tuning.controlled import Controlled
@@ -70,11 +71,12 @@ class TuningJob:
         return leaderboard.rank(self.spec, self.search, self.place)
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> Findings:
         """What is remarkable about the search."""
         if not self.files.findings.is_file():
-            return []
-        return [Finding.model_validate(each) for each in json.loads(self.files.findings.read_bytes())["findings"]]
+            return Findings()
+        held = json.loads(self.files.findings.read_bytes())["findings"]
+        return Findings(Finding.model_validate(each) for each in held)
 
     @property
     def report(self) -> Path | None:
