@@ -6,17 +6,17 @@ import random
 from .runs import Run
 
 
-def healthy(count: int = 120) -> list[Run]:
+def healthy(count: int = 130) -> list[Run]:
     """`count` distinct healthy runs, the same every time: drawn from a grid of sound settings."""
     draw = random.Random(0)
-    rates = {"sgd": (0.01, 0.03, 0.05), "adam": (5e-4, 1e-3, 3e-3), "adamw": (5e-4, 1e-3, 3e-3)}
+    rates = {"sgd": (0.02, 0.05, 0.1), "adam": (5e-4, 1e-3, 3e-3), "adamw": (5e-4, 1e-3, 3e-3)}
     grid = list(
         itertools.product(
             ("residual", "plain"),
             ("relu", "gelu", "silu", "tanh"),
             tuple((name, rate) for name in rates for rate in rates[name]),
             (16, 32, 64),
-            (600, 1200),
+            (640, 960),
         )
     )
     draw.shuffle(grid)
@@ -35,7 +35,7 @@ def healthy(count: int = 120) -> list[Run]:
                 weight_decay=draw.choice((0.0, 1e-4, 5e-4))
                 if optimizer == "sgd"
                 else draw.choice((0.0, 0.01 if optimizer == "adamw" else 1e-4)),
-                epochs=draw.choice((4, 6, 8)),
+                epochs=draw.choice((4, 5, 7)),
                 schedule=draw.choice(("constant", "cosine")),
                 warmup=draw.choice((0, 0, 20)),
                 augment=draw.random() < 0.3,

@@ -24,14 +24,14 @@ class Data:
 
 @cache
 def digits() -> Data:
-    """1,200 training and 597 validation images of scikit-learn's handwritten digits."""
+    """1,200 training and 400 validation images of scikit-learn's handwritten digits."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(7))
     images = torch.tensor(found.images, dtype=torch.float32)[order, None] / 16
     labels = torch.tensor(found.target)[order]
-    return Data(images[:1200], labels[:1200], images[1200:], labels[1200:])
+    return Data(images[:1200], labels[:1200], images[1200:1600], labels[1200:1600])
 
 
 class Block(nn.Module):
@@ -88,8 +88,8 @@ class Run:
     lr: float = 0.05
     weight_decay: float = 1e-4
     batch: int = 32
-    epochs: int = 6
-    images: int = 1200
+    epochs: int = 5
+    images: int = 960
     schedule: str = "constant"
     warmup: int = 0
     augment: bool = False
@@ -134,7 +134,7 @@ def batches(run: Run, images: Tensor, labels: Tensor, epoch: int) -> Iterator[tu
     generator = torch.Generator().manual_seed(1000 * run.seed + epoch)
     count = len(labels)
     order = torch.randperm(count, generator=generator) if run.shuffle else torch.arange(count)
-    for ids in order.split(run.batch):
+    for ids in torch.split(order, run.batch):
         chosen = order[: run.batch] if run.stuck else ids
         if run.stuck:
             chosen = torch.arange(run.batch)

@@ -46,7 +46,7 @@ class Outcome:
         return {each.rule for each in issues if RANK.index(each.severity) >= RANK.index(least)}
 
 
-def watched(run: Run, folder: Path | None = None, every: int = 4) -> Outcome:
+def watched(run: Run, folder: Path | None = None, every: int = 6) -> Outcome:
     """Train the run and return what the rules found; its records stay in `folder` where one is given."""
     if folder is None:
         with tempfile.TemporaryDirectory() as place:
@@ -126,7 +126,7 @@ def _train(
             if run.scaler:
                 dbg.debugger.outlet.hear("loss_scale", "train", step, scaler.get_scale())
             if loss.requires_grad:
-                scaler.scale(loss).backward()
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)
             scaler.update()
             step += 1
@@ -142,7 +142,7 @@ def _validate(run: Run, data: Data, net: nn.Module, told: _Told) -> int:
     switched = [each for each in net.modules() if isinstance(each, nn.BatchNorm2d | nn.Dropout)]
     share = sum(each.training for each in switched) / max(1, len(switched))
     with torch.no_grad():
-        for ids in torch.arange(len(data.valid_labels)).split(200):
+        for ids in torch.split(torch.arange(len(data.valid_labels)), 200):
             logits = net(run.scale(data.valid[ids]))
             nn.functional.cross_entropy(logits, data.valid_labels[ids])
             told.note(ids, logits, data.valid_labels[ids])

@@ -37,7 +37,7 @@ def test_outputs_that_are_no_logits_are_named_with_layer_and_repair(
 ) -> None:
     [found] = said("head_outputs", outputs(**of), facts(modules=modules))
     assert found.severity == "error"
-    assert found.step == 4
+    assert found.step == 3
     assert message in found.message
     assert found.repair.startswith(repair)
 

@@ -17,9 +17,9 @@ class ClassNeverPredicted(Rule):
 
     Mathematics: the class's column of the confusion counts is empty although at least 6 validation images are of it, at
     5 validations in a row with more than 70 % of all images right and accuracy up by less than 10 points; or at the
-    last 3, with more than half of them right, where accuracy had settled (by less than 5 points). With 6 images a class that is named at its proper rate is missed
-    with a probability of e^-6 = 0.25 %. Source: Poisson's law.
-    Severity: warning. Repair: class weights, or more images.
+    last 3, with more than half of them right, where accuracy had settled (by less than 5 points). With 6 images a class
+    that is named at its proper rate is missed with a probability of e^-6 = 0.25 %. Source: Poisson's law.
+    Severity: warning, info up to 70 % accuracy. Repair: class weights, or more images.
     """
 
     name = "class_never_predicted"
@@ -64,6 +64,7 @@ class ClassNeverPredicted(Rule):
             f"{listed(names)} is never predicted: {counts[new[0]].sum()} validation images are of {names[0]}, and all "
             "are taken for other classes.",
             f"Weigh the classes: --class-weights balanced; or give more images of {names[0]}.",
+            severity="warning" if self._shares[-1] > SURE else "info",
             step=history.moment.step,
             evidence={"classes": names[:20], "images": counts[new].sum(axis=1)[:20]},
         )

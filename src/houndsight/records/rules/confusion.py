@@ -21,7 +21,8 @@ class Confusion(Rule):
     last 3, with more than half of them right, where accuracy had settled (by less than 5 points). SageMaker's way: a
     diagonal share C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since
     by the whole diagonal, as documented, no perfect matrix of several classes passes.
-    Source: Wilson 1927; SageMaker Debugger's documentation. Severity: warning. Repair: look at both folders.
+    Source: Wilson 1927; SageMaker Debugger's documentation.
+    Severity: warning, info up to 70 % accuracy. Repair: look at both folders.
     """
 
     name = "confusion"
@@ -79,6 +80,7 @@ class Confusion(Rule):
             f"for {class_name(history, other)}{f'; {len(new) - 1} more pairs are like that' if len(new) > 1 else ''}.",
             f"Look at the images of both: are their folders swapped, or is it one class? Try `houndsight check`. "
             f"Then give more images of {class_name(history, true)}.",
+            severity="warning" if self.compatible or self._shares[-1] > SURE else "info",
             step=history.moment.step,
             evidence={"pairs": named[:20], "counts": [int(counts[pair]) for pair in new[:20]]},
         )

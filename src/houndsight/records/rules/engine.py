@@ -132,6 +132,7 @@ class Engine:
         if not self._closed:
             self.flush()
             self._history.end_validation()
+            self._history.whole = True
             self._closed = True
             self._ask(lambda rule: rule.finish(self._history), self._rules)
             self._write()

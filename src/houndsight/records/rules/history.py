@@ -121,6 +121,8 @@ class History:
         """What is true of the whole run (`facts.json`); a key that is absent is unknown."""
         self.moment = Moment(0)
         """The moment that is judged."""
+        self.whole = False
+        """Whether the run is over, so that all of it counts."""
         self.confusion: dict[str, NDArray[np.int64]] = {}
         """Mode -> the newest confusion counts (C, C)."""
         self.validations: list[Judged] = []
@@ -216,9 +218,18 @@ class History:
     # ------------------------------------------------------------------------------------- scalars
 
     def scalar(self, name: str, mode: str = "train") -> tuple[NDArray[np.int64], Floats]:
-        """Steps (n,) and values (n,) of a scalar; empty where it was never recorded."""
+        """Steps (n,) and values (n,) of a scalar up to the judged step; empty where it was never recorded.
+
+        Losses may come before the tensors of earlier steps, so what is later than the judged step is left out.
+        """
         series = self._series.get((name, mode))
-        return (series.steps, series.values) if series else (np.empty(0, np.int64), np.empty(0))
+        if series is None:
+            return np.empty(0, np.int64), np.empty(0)
+        steps, values = series.steps, series.values
+        if self.whole or not len(steps) or steps[-1] <= self.moment.step:
+            return steps, values
+        until = int(np.searchsorted(steps, self.moment.step, side="right"))
+        return steps[:until], values[:until]
 
     def scalar_keys(self) -> list[tuple[str, str]]:
         """(name, mode) of every scalar, as they first appeared."""
