@@ -74,7 +74,7 @@ def fill(template: str, drawn: dict[str, Chart], workspace: Workspace, **values:
 
 
 def _whole(template: str, drawn: dict[str, Chart], maps: dict[str, Heat], cached: Path | None, **values: Any) -> str:
-    library, script = bundle.bundle(cached), _text("page.js")
+    library, script = bundle.bundle(cached) if drawn else "", _text("page.js")
     return (
         _environment()
         .get_template(template)

@@ -16,7 +16,7 @@ from houndsight.folders import JobFolder
 from houndsight.records.reader import Records
 from houndsight.records.schema import Scalar, Span
 from houndsight.records.timeline import LOOP
-from houndsight.reports import commands, evidence, html, log, machine, script, series, speed, tensors, words
+from houndsight.reports import commands, evidence, html, log, machine, sagemaker, script, series, speed, tensors, words
 from houndsight.reports.page import (
     Cell,
     ClassCount,
@@ -66,6 +66,8 @@ def build(job: JobFolder) -> None:
     text = html.render(page, job)
     with atomic_write(job.report) as file:
         file.write(text.encode())
+    repairs = {str(each.evidence["rule"]): each.repair for each in page.findings if "rule" in each.evidence}
+    sagemaker.build(job, page.speed, {rule: repair for rule, repair in repairs.items() if repair})
 
 
 def gather(job: JobFolder) -> Page:
