@@ -35,12 +35,16 @@ def flags_of(spec: type[BaseModel]) -> Any:
         group = Group(title, sort_key=order)
         for name in names:
             field = spec.model_fields[name]
-            said = Parameter(help=_help(field), metavar=_metavar(field.annotation), group=group)
-            entries[name] = Annotated[str, said]
+            entries[name] = flag_of(field, group)
             if name in REPEATED:  # its values may hold commas
-                named = Parameter(name=REPEATED[name], help=said.help, metavar="RULE", group=group)
+                named = Parameter(name=REPEATED[name], help=_help(field), metavar="RULE", group=group)
                 entries[name] = Annotated[list[str], named]
     return TypedDict("Settings", entries, total=False)  # type: ignore[operator]  # made from the spec, not written out
+
+
+def flag_of(field: FieldInfo, group: Group) -> Any:
+    """A field of a spec as the type of a flag: a string, its help and its word from the field."""
+    return Annotated[str, Parameter(help=_help(field), metavar=_metavar(field.annotation), group=group)]
 
 
 def as_settings(typed: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,21 +1,34 @@
 """`houndsight tune`: from flags to a search, followed until it ends."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from houndsight.cli.flags import Json, Place
+from houndsight.cli.flags import Cold, Json, Place
 from houndsight.cli.output import document, failed, note, say
 from houndsight.cli.run import Pairs, _channels, _pairs, _value
-from houndsight.cli.settings import Settings, as_settings
+from houndsight.cli.settings import Settings, as_settings, flag_of
 from houndsight.cli.trials import follow, summary
 from houndsight.errors import RequestError, SpecError
+from houndsight.tuning.spec import TuningSpec
 from houndsight.tuning.written import read_file
 from houndsight.verbs import tune as verbs
 from houndsight.verbs.tuning_job import TuningJob
 from houndsight.workspace import remove_tree
 
 Word = str | None
+SEARCH = (
+    *("strategy", "goal", "jobs", "parallel", "minutes", "budget", "pruning", "reduction", "first_rung"),
+    *("reseed", "final"),
+)
+"""Settings of the search that have a flag of their own."""
+
+if TYPE_CHECKING:
+    Search = dict[str, str]
+else:
+    Search = TypedDict(
+        "Search", {name: flag_of(TuningSpec.model_fields[name], Group("Search")) for name in SEARCH}, total=False
+    )
 
 
 def tune(
@@ -33,23 +46,9 @@ def tune(
     ] = None,
     preset: Annotated[Word, Parameter(metavar="NAME", help="A space that is ready; --param adds to it.")] = None,
     space: Annotated[Word, Parameter(metavar="FILE", help="The space as a JSON or TOML file.")] = None,
-    strategy: Annotated[Word, Parameter(help="bayesian, random, grid, hyperband or asha.")] = None,
+    search: Annotated[Search | None, Parameter(name="*")] = None,
     objective: Annotated[
         Word, Parameter(help="What is compared: valid:accuracy, valid:loss, ...; of a script NAME=REGEX or a --metric.")
-    ] = None,
-    goal: Annotated[Word, Parameter(help="maximize or minimize; by default what the objective's name says.")] = None,
-    jobs: Annotated[Word, Parameter(metavar="N", help="Trials. [20]")] = None,
-    parallel: Annotated[Word, Parameter(metavar="N", help="Trials at the same time.")] = None,
-    minutes: Annotated[Word, Parameter(metavar="NUMBER", help="Longest search.")] = None,
-    budget: Annotated[Word, Parameter(metavar="EPOCHS", help="Most epochs of all trials together.")] = None,
-    pruning: Annotated[
-        Word, Parameter(help="none, or median: stop trials that are worse than half of the others.")
-    ] = None,
-    reseed: Annotated[
-        Word, Parameter(metavar="N", help="Leading trials that are trained with another seed too. [3]")
-    ] = None,
-    final: Annotated[
-        Word, Parameter(help="soup, best or none: the model that sees the test split once. [soup]")
     ] = None,
     start_from: Annotated[
         Word, Parameter(name="--from", metavar="TUNING", help="Begin with what that tuning found.")
@@ -64,7 +63,7 @@ def tune(
     name: Annotated[Word, Parameter(help="Name of the tuning; its jobs are NAME-000, NAME-001, ...")] = None,
     resume: Annotated[Word, Parameter(metavar="TUNING", help="Go on with a tuning that was stopped or died.")] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the search goes on alone.")] = False,
-    cold: Annotated[bool, Parameter(help="Start every trial as a program of its own.")] = False,
+    cold: Cold = False,
     workspace: Place = None,
     json: Json = False,
 ) -> int:
@@ -80,14 +79,6 @@ def tune(
         raise SpecError(
             "Nothing was given to tune.", "Type `houndsight tune FOLDER --preset head`, or --resume TUNING."
         )
-    search: dict[str, Any] = {
-        "strategy": strategy,
-        "goal": goal,
-        "jobs": jobs,
-        "parallel": parallel,
-        "minutes": minutes,
-    }
-    search |= {"budget": budget, "pruning": pruning, "reseed": reseed, "final": final, "cold": cold or None}
     job: dict[str, Any] = as_settings(settings)
     if channel or hp or metric or env:
         job |= {
@@ -97,7 +88,9 @@ def tune(
             "environment": _pairs("env", env),
         }
     about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name, "source_dir": source_dir}
-    given = {key: value for key, value in {**about, **search}.items() if value is not None}
+    given: dict[str, Any] = {
+        key: value for key, value in {**about, "cold": cold or None, **(search or {})}.items() if value is not None
+    }
     found = verbs.tune(what, _space(param, space), workspace=workspace, wait=False, **given, **job)
     return _finish(found, fresh=True, detach=detach, json=json)
 

@@ -37,11 +37,12 @@ class TuningSpec(Frozen):
     pattern: str | None = None
     """Regular expression of a script's objective, searched in each line of its log; the first group is the number."""
     goal: Goal = "maximize"
-    """Whether a higher objective is better or a lower one."""
+    """Whether a higher objective is better or a lower one; what its name says, where nobody does."""
     jobs: int = Field(default=20, ge=1, le=10_000)
     """Trials of the search."""
     parallel: int = Field(default=1, ge=1, le=256)
-    """Trials at the same time; the processors are divided between them."""
+    """Trials at the same time; the processors are divided between them. As many as processors for heads on a frozen
+    backbone where nobody says, else one."""
     minutes: float | None = Field(default=None, gt=0.0)
     """Longest search; what then runs is stopped and kept as it is."""
     budget: int | None = Field(default=None, ge=1)

@@ -10,7 +10,7 @@ from houndsight.contract.source import copy_source
 from houndsight.data import folder, sources
 from houndsight.errors import SpecError, WorkspaceError
 from houndsight.folders import TuningFolder
-from houndsight.spec import FINAL_STATES, ClassifierSpec, ScriptSpec
+from houndsight.spec import FINAL_STATES, ClassifierSpec, Index, ScriptSpec
 from houndsight.tuning import checks, trials
 from houndsight.tuning.controlled import Controlled
 from houndsight.tuning.objective import full_name, usual_goal
@@ -21,7 +21,7 @@ from houndsight.tuning.written import Given, raise_all, read_file, read_space
 from houndsight.verbs.job import backend_named
 from houndsight.verbs.run import script_spec
 from houndsight.verbs.train import _with_absolute_paths
-from houndsight.verbs.tuning_job import COMMAND, TuningJob
+from houndsight.verbs.tuning_job import COMMAND, TuningJob, earlier
 from houndsight.workspace import Progress, Workspace, asked, new_name, remove_tree, write_json
 
 SEARCH = frozenset(set(TuningSpec.model_fields) - {"kind", "job", "space", "source", "earlier", "pattern", "backend"})
@@ -54,55 +54,62 @@ def tune(
     script is `name=regex`. All problems are raised at once before anything is made. With `wait` a failed search raises
     its error.
     """
-    place = Workspace.find(workspace)
+    place, script = Workspace.find(workspace), _is_script(what, source_dir)
     search = {key: settings.pop(key) for key in list(settings) if key in SEARCH and key != "seed"}
-    script = _is_script(what, source_dir)
     if "seed" in settings:  # of the search, and of every trial of a classifier
         search["seed"] = settings.pop("seed") if script else settings["seed"]
     given, settings = _space(space, preset, settings)
-    pattern = None
     problems: list[str] = []
-    job: ClassifierSpec | ScriptSpec | None = None
+    pattern = None
     if script:
         objective, pattern = _script_objective(objective, metrics or {})
-        with _noting(problems):
-            job = script_spec(
-                what,
-                source_dir=source_dir,
-                channels=channels,
-                hyperparameters=hyperparameters,
-                metrics={**(metrics or {}), **({objective: pattern} if pattern else {})},
-                environment=environment,
-                **settings,
-            )
-    else:
-        objective = full_name(objective or "accuracy")
-        with _noting(problems):
-            job = _with_absolute_paths(ClassifierSpec.create(data=str(what), **settings))
-    spec = _spec(job, given, objective, pattern, {"backend": backend, **search}, problems)
-    assert job is not None, "its problems have been raised"
+        settings |= {"source_dir": source_dir, "channels": channels, "hyperparameters": hyperparameters}
+        settings |= {
+            "environment": environment,
+            "metrics": {**(metrics or {}), **({objective: pattern} if pattern else {})},
+        }
+    objective = objective if script else full_name(objective or "accuracy")
+    job = _job(what, script, settings, problems)
+    spec = _spec(job, given, str(objective), pattern, {"backend": backend, **search}, problems)
     index = None
     if isinstance(job, ClassifierSpec):
         index = folder.scan(sources.local(job.data, place.cache, progress), split_seed=job.split_seed)
     name = name or new_name([*place.names(), *place.tuning_names(), *place.endpoint_names()])
     trials.refuse_taken(place, name, spec.jobs)
     if start_from is not None:
-        from houndsight.verbs.tuning_job import earlier
-
         spec = earlier(spec, place, start_from, index)
-    files = place.create_tuning(spec, name)
+    found = _started(place.create_tuning(spec, name), spec, job, index)
+    return _waited(found) if wait else found
+
+
+def _job(
+    what: str | Path, script: bool, settings: dict[str, Any], problems: list[str]
+) -> ClassifierSpec | ScriptSpec | None:
+    """What every trial is made from; None, and its problems noted, where it cannot be."""
+    made: ClassifierSpec | ScriptSpec | None = None
+    with _noting(problems):
+        if script:
+            made = script_spec(what, **settings)
+        else:
+            made = _with_absolute_paths(ClassifierSpec.create(data=str(what), **settings))
+    return made
+
+
+def _started(
+    files: TuningFolder, spec: TuningSpec, job: ClassifierSpec | ScriptSpec | None, index: Index | None
+) -> TuningJob:
+    """Put into the tuning's folder what its trials are made from, and start it; nothing stays where that fails."""
     try:
         if index is not None:
             write_json(files.index, index)
         if isinstance(job, ScriptSpec):
-            copy_source(job, Controlled(files.path))
+            copy_source(job, Controlled(files.path))  # now: the script may be changed while trials run
             kept = job.model_copy(update={"source_dir": str(files.code), "alone": False})
             write_json(files.spec, spec.model_copy(update={"job": asked(kept)}))
-        found = _submit(files, backend)
+        return _submit(files, spec.backend)
     except BaseException:
         remove_tree(files.path)
         raise
-    return _waited(found) if wait else found
 
 
 def resume_tuning(tuning: str, *, workspace: str | Path | None = None, wait: bool = True) -> TuningJob:
