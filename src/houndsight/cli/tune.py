@@ -79,20 +79,25 @@ def tune(
         raise SpecError(
             "Nothing was given to tune.", "Type `houndsight tune FOLDER --preset head`, or --resume TUNING."
         )
-    job: dict[str, Any] = as_settings(settings)
-    if channel or hp or metric or env:
-        job |= {
-            "channels": _channels(channel),
-            "hyperparameters": {key: _value(text) for key, text in _pairs("hp", hp).items()},
-            "metrics": _pairs("metric", metric),
-            "environment": _pairs("env", env),
-        }
+    job = {**as_settings(settings), **_of_script(channel, hp, metric, env)}
     about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name, "source_dir": source_dir}
     given: dict[str, Any] = {
         key: value for key, value in {**about, "cold": cold or None, **(search or {})}.items() if value is not None
     }
     found = verbs.tune(what, _space(param, space), workspace=workspace, wait=False, **given, **job)
     return _finish(found, fresh=True, detach=detach, json=json)
+
+
+def _of_script(channel: Pairs, hp: Pairs, metric: Pairs, env: Pairs) -> dict[str, Any]:
+    """What only a script has; nothing where none of it is given."""
+    if not (channel or hp or metric or env):
+        return {}
+    return {
+        "channels": _channels(channel),
+        "hyperparameters": {key: _value(text) for key, text in _pairs("hp", hp).items()},
+        "metrics": _pairs("metric", metric),
+        "environment": _pairs("env", env),
+    }
 
 
 def _space(param: Pairs, file: Word) -> Any:

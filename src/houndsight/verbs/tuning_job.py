@@ -128,7 +128,7 @@ class TuningJob:
 
     def wait(self, timeout: float | None = None) -> "TuningJob":
         """Return when the tuning is COMPLETED, FAILED or STOPPED, or after `timeout` seconds."""
-        base.wait_for(Controlled(self.files.path), timeout)
+        LocalBackend(COMMAND).wait(Controlled(self.files.path), timeout)
         return self
 
     def stop(self, grace: float = 120.0) -> "TuningJob":
