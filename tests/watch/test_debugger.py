@@ -1,5 +1,7 @@
 """What the debugger takes is what truly happened: in every way in which people write their training loops."""
 
+# mypy: disable-error-code="no-untyped-call"
+
 import copy
 import gc
 import logging
@@ -8,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from houndsight.errors import SpecError
 from houndsight.records.facts import read_facts
 from houndsight.records.tensors import TensorRecords
 from houndsight.verbs.debug import LoopJob
+from houndsight.watch.plan import DebugSpec, Schedule
 
 IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 POINTS = torch.randn(8, 16, generator=torch.Generator().manual_seed(1))
@@ -31,7 +33,7 @@ def mlp(seed: int = 0, activation: nn.Module | None = None) -> nn.Sequential:
 
 
 def watch(tmp_path: Path, models: Any, optimizers: Any, **settings: Any) -> LoopJob:
-    given = {"interval": 1, "rules": ["none"], "strict": True, "workspace": tmp_path, "name": "loop"}
+    given: dict[str, Any] = {"interval": 1, "rules": ["none"], "strict": True, "workspace": tmp_path, "name": "loop"}
     return houndsight.debug(models, optimizers, **(given | settings))
 
 
@@ -41,6 +43,16 @@ def records(tmp_path: Path) -> TensorRecords:
 
 def taken(tmp_path: Path, tensor: str, statistic: str, mode: str = "train") -> list[float]:
     return [float(value) for value in records(tmp_path).curve(tensor, statistic, mode)[1]]
+
+
+def weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
+
+
+def bias(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.bias, Tensor)
+    return layer.bias
 
 
 def norm(tensor: Tensor | None) -> float:
@@ -56,9 +68,9 @@ def test_weights_gradients_and_updates_are_the_true_ones(tmp_path: Path) -> None
         for _ in range(3):
             moved.zero_grad()
             functional.cross_entropy(net(POINTS), LABELS).backward()
-            before, gradient = net[0].weight.detach().clone(), norm(net[0].weight.grad)
+            before, gradient = weight(net[0]).detach().clone(), norm(weight(net[0]).grad)
             moved.step()
-            expected.append((norm(before), gradient, norm(net[0].weight - before)))
+            expected.append((norm(before), gradient, norm(weight(net[0]) - before)))
     for place, kind in enumerate(("weight", "gradient", "update")):
         assert taken(tmp_path, f"{kind}/0.weight", "l2") == pytest.approx([each[place] for each in expected], rel=1e-4)
     whole = records(tmp_path).at(2)
@@ -67,9 +79,9 @@ def test_weights_gradients_and_updates_are_the_true_ones(tmp_path: Path) -> None
 
 def test_statistics_of_small_tensors_are_exact(tmp_path: Path) -> None:
     net = mlp()
-    values = net[0].weight.detach().clone()
+    values = weight(net[0]).detach().clone()
     values[0] = 0
-    net[0].weight.data.copy_(values)
+    weight(net[0]).data.copy_(values)
     moved = torch.optim.SGD(net.parameters(), lr=0.1)
     with watch(tmp_path, net, moved):
         functional.cross_entropy(net(POINTS), LABELS).backward()
@@ -123,7 +135,8 @@ class Residual(nn.Module):
         out = self.norm(self.conv(out))
         out += images
         out = self.relu(out)
-        return self.fc(out.mean((2, 3)))
+        logits: Tensor = self.fc(out.mean((2, 3)))
+        return logits
 
 
 def test_in_place_activations_and_a_module_used_twice(tmp_path: Path) -> None:
@@ -143,8 +156,8 @@ def test_in_place_activations_and_a_module_used_twice(tmp_path: Path) -> None:
 
 def test_dead_and_saturated_units(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Linear(16, 10), nn.ReLU(), nn.Linear(10, 8), nn.Tanh(), nn.Linear(8, 4))
-    net[0].bias.data[:3] = -100.0
-    net[2].bias.data[:4] = 50.0
+    bias(net[0]).data[:3] = -100.0
+    bias(net[2]).data[:4] = 50.0
     moved = torch.optim.SGD(net.parameters(), lr=0.1)
     with watch(tmp_path, net, moved):
         functional.cross_entropy(net(POINTS), LABELS).backward()
@@ -161,7 +174,7 @@ def test_accumulated_and_clipped_gradients(tmp_path: Path) -> None:
         for part in (slice(0, 4), slice(4, 8)):
             (functional.cross_entropy(net(POINTS[part]), LABELS[part]) / 2).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 0.01)
-        clipped = norm(net[2].weight.grad)
+        clipped = norm(weight(net[2]).grad)
         moved.step()
     assert records(tmp_path).steps().tolist() == [0]
     assert taken(tmp_path, "gradient/2.weight", "l2") == pytest.approx([clipped], rel=1e-4)
@@ -177,7 +190,7 @@ def test_gradients_are_unscaled(tmp_path: Path, fused: bool) -> None:
         scaler.scale(functional.cross_entropy(net(POINTS), LABELS)).backward()
         scaler.step(moved)
         scaler.update()
-    assert taken(tmp_path, "gradient/0.weight", "l2") == pytest.approx([norm(plain[0].weight.grad)], rel=1e-3)
+    assert taken(tmp_path, "gradient/0.weight", "l2") == pytest.approx([norm(weight(plain[0]).grad)], rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -186,7 +199,7 @@ def test_half_precision_models(tmp_path: Path, dtype: torch.dtype) -> None:
     moved = torch.optim.SGD(net.parameters(), lr=0.1)
     with watch(tmp_path, net, moved):
         functional.cross_entropy(net(POINTS.to(dtype)), LABELS).backward()
-        expected = norm(net[0].weight.grad)
+        expected = norm(weight(net[0]).grad)
         moved.step()
     assert taken(tmp_path, "gradient/0.weight", "l2") == pytest.approx([expected], rel=1e-2)
     assert "input/1" in records(tmp_path).at(0)
@@ -317,7 +330,7 @@ def test_a_loss_of_ones_own(tmp_path: Path) -> None:
         dbg.loss(loss)
         moved.step()
     assert list(houndsight.open_job("loop", workspace=tmp_path).records.curve("loss")[1]) == [
-        pytest.approx(float(loss), rel=1e-6)
+        pytest.approx(loss.item(), rel=1e-6)
     ]
 
 
@@ -354,7 +367,7 @@ def test_collections_raw_tensors_and_what_is_left_out(tmp_path: Path) -> None:
     collections = {"head": {"include": ["gradient/2"], "raw": True}, "last": {"modules": ["^2$"]}}
     with watch(tmp_path, net, moved, collections=collections, leave_out=["bias"]):
         functional.cross_entropy(net(POINTS), LABELS).backward()
-        gradient = net[2].weight.grad
+        gradient = weight(net[2]).grad
         assert gradient is not None
         moved.step()
     found = records(tmp_path)
@@ -519,9 +532,37 @@ def test_two_processes_of_one_training(tmp_path: Path) -> None:
     assert len(houndsight.open_job("loop", workspace=tmp_path).records.curve("loss")[0]) == 3
 
 
+def test_the_noise_of_the_gradient(tmp_path: Path) -> None:
+    """Linear regression on noisy targets: the gradient of a batch has a known mean and spread."""
+    from houndsight.records.rules.engine import Engine
+    from houndsight.records.tensors import STATISTICS
+    from houndsight.watch.debugger import Debugger
+
+    generator = torch.Generator().manual_seed(3)
+    net = nn.Linear(8, 1, bias=False)
+    net.weight.data.zero_()
+    moved = torch.optim.SGD(net.parameters(), lr=1e-9)
+    engine = Engine({}, ["none"], statistics=STATISTICS)
+    debugger = Debugger(tmp_path, DebugSpec(schedule=Schedule(interval=1)), rules=lambda _: engine, strict=True)
+    debugger.batch_size = 16
+    debugger.attach([net], [moved])
+    for _ in range(200):
+        moved.zero_grad()
+        points = torch.randn(16, 8, generator=generator)
+        targets = points @ torch.full((8, 1), 0.5) + torch.randn(16, 1, generator=generator)
+        ((net(points) - targets) ** 2).mean().backward()
+        moved.step()
+    debugger.close()
+    small, large = (engine.history.scalar(f"gradient_square_{each}")[1].mean() for each in ("small", "large"))
+    signal, noise = 2 * large - small, (small - large) / (1 / 16 - 1 / 32)
+    # The gradient of one image is -2 x (x.w + e): its mean is -2 w with a square of 4 |w|^2 = 8, and its mean square
+    # 4 E[|x|^2 (x.w + e)^2] = 4 ((8 + 2) |w|^2 + 8) = 112 for |w|^2 = 2; the trace of the covariance is 112 - 8.
+    assert signal == pytest.approx(8, rel=0.25)
+    assert noise == pytest.approx(104, rel=0.25)
+
+
 def test_the_governor_keeps_its_budget() -> None:
     from houndsight.watch.governor import Governor
-    from houndsight.watch.plan import DebugSpec
 
     governor, now, saved = Governor(DebugSpec(budget=0.01)), 0.0, list[int]()
     level = governor.level(0)
@@ -539,12 +580,3 @@ def test_the_governor_keeps_its_budget() -> None:
     assert governor.steps == 4000
     assert {each % 20 for each in saved[5:]} == {0}
     assert len(saved) > 100
-
-
-def test_samples_are_the_same_for_equal_images_only() -> None:
-    from houndsight.watch.activations import keys
-
-    images = torch.cat([IMAGES, IMAGES[:1]])
-    found = keys(images).numpy()
-    assert found[0] == found[-1]
-    assert len(np.unique(found)) == 8

@@ -90,6 +90,7 @@ class Watched:
         if isinstance(batches, ImageBatches) and isinstance(network, Network):
             self._debugger.activations.inputs_of = network.backbone  # behind the normalisation
         self._debugger.outlet.late = True
+        self._debugger.batch_size = spec.batch_size
         self._records.listener = self._debugger.outlet.hear
         self._debugger.attach([network], [optimizer], step=step, **facts)
 

@@ -133,14 +133,6 @@ class Activations:
         return Tap(1 << 62 if self._spec.exact else self._spec.sample, self._spec.takes, self._writes)
 
 
-def keys(tensor: Tensor) -> Tensor:
-    """(B,) float64, a number that only equal images share: a weighted sum of some of each one's values."""
-    rows = tensor.detach().reshape(tensor.shape[0], -1)
-    rows = rows[:, :: max(1, rows.shape[1] // 1024)].double()
-    weights = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64, device=rows.device).sqrt()
-    return (rows * weights).sum(1) / weights.sum()
-
-
 def unwrapped(models: Sequence[nn.Module]) -> dict[str, nn.Module]:
     """Prefix of the names -> the model inside its wrappers."""
     inner = [names.unwrapped(each) for each in models]

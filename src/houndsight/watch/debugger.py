@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from houndsight.records.facts import add_facts
-from houndsight.records.rules.moment import Samples
 from houndsight.spec import Finding
 from houndsight.watch import names
 from houndsight.watch.activations import Activations, unwrapped
@@ -28,7 +27,7 @@ from houndsight.watch.modules import Hook
 from houndsight.watch.outlet import Outlet, Rules, Saved
 from houndsight.watch.parameters import Parameters
 from houndsight.watch.plan import DebugSpec
-from houndsight.watch.table import Block, moved
+from houndsight.watch.table import Block, moved, to_host
 
 MODES = {"train": "train", "eval": "valid", "valid": "valid", "predict": "predict", "global": "global"}
 """What may be said for each mode; `eval` is SageMaker's word for `valid`."""
@@ -75,6 +74,9 @@ class Debugger:
         """What passes through the networks."""
         self.on_close: list[Callable[[int], None]] = []
         """Called with the number of every training step that has ended."""
+        self.batch_size = 0
+        """Images in a batch; 0 where it is not known."""
+        self._pair = -1  # the step whose gradients are to be held against those of the step before
         self._worker, self._known = worker, facts or {}
         self._mode: str | None = None
         self._models: dict[str, nn.Module] = {}
@@ -84,7 +86,6 @@ class Debugger:
         self._blocks: list[Block] = []
         self._raw: dict[str, Tensor] = {}
         self._scalars: dict[str, float] = {}
-        self._samples: Samples | None = None
         self._alarms: list[Finding] = []
         self._evaluating = False
         self._evaluated = -1  # training step at which the last evaluation was looked at
@@ -204,10 +205,6 @@ class Debugger:
         """A number of the present training step, for the rules."""
         self._scalars[name] = value
 
-    def add_samples(self, samples: Samples) -> None:
-        """The images of the present training step, for the rules."""
-        self._samples = samples
-
     def dump(self, why: list[Finding], losses: dict[int, float] | None = None) -> Path | None:
         """Write the flight recorder now."""
         text = " ".join(f"{each.message} {each.evidence}" for each in why)
@@ -248,20 +245,32 @@ class Debugger:
         key = id(optimizer)
         if key in self._stepped:
             self._close_step()  # an optimizer that steps again begins a new step; the others did not take part
-        if not self.level and not self._alarms:
+        if not self.level and not self._alarms and self._pair < 0:
             return
         with _Working(self):
             if self._alarms:
                 alarms, self._alarms = self._alarms, []
                 self.dump(alarms)
             if self.level:
-                scale = vars(optimizer).get("grad_scale")  # the fused kernels unscale inside the step
-                scale = None if scale is None else float(scale)
+                scale = _scale(optimizer)
                 if scale is not None:
                     self.add_scalar("loss_scale", scale)
                 self._blocks += self._parameters[key].before(scale, full=self.level > 1)
                 if self.spec.raw or self.spec.collections:
                     self._raw |= self._parameters[key].raw(self.spec.writes)
+            if len(self._parameters) == 1 and self.batch_size:
+                self._hold_against(self._parameters[key])
+
+    def _hold_against(self, parameters: Parameters) -> None:
+        """Two steps in a row, now and then: their gradients tell how noisy they are."""
+        step, pair = self.steps["train"], self._pair
+        self._pair = -1
+        if pair == step and (found := parameters.paired()) is not None:
+            host, ready = to_host(found)
+            self.outlet.put(Saved(step, "train", noise=host, ready=ready, batch=self.batch_size))
+        elif self.level > 1:
+            parameters.remember()
+            self._pair = step + 1
 
     def _after_step(self, optimizer: torch.optim.Optimizer, _args: Any, _named: Any) -> None:
         if self.level:
@@ -291,7 +300,7 @@ class Debugger:
                 self._blocks += self.activations.blocks() + (self.activations.running() if level > 1 else [])
                 self._raw |= self.activations.raw
                 self._put(step, "train")
-        self._blocks, self._raw, self._scalars, self._samples = [], {}, {}, None
+        self._blocks, self._raw, self._scalars = [], {}, {}
         self.governor.aside = self.outlet.seconds
         now = time.thread_time()
         self.governor.own += now - start
@@ -304,8 +313,8 @@ class Debugger:
 
     def _put(self, step: int, mode: str) -> None:
         done = moved(self._blocks)
-        scalars, samples = (dict(self._scalars), self._samples) if mode == "train" else ({}, None)
-        self.outlet.put(Saved(step, mode, done.names, done.table, done.ready, scalars, samples, raw=dict(self._raw)))
+        scalars = dict(self._scalars) if mode == "train" else {}
+        self.outlet.put(Saved(step, mode, done.names, done.table, done.ready, scalars, raw=dict(self._raw)))
 
     # ------------------------------------------------------------------------------------- evaluation
 
@@ -371,6 +380,12 @@ class _Working:
             self._debugger.broke(error)
             return True
         return False
+
+
+def _scale(optimizer: torch.optim.Optimizer) -> float | None:
+    """How many times too large the gradients still are: the fused kernels unscale inside the step."""
+    scale = vars(optimizer).get("grad_scale")
+    return None if scale is None else float(scale)
 
 
 def _calling(method: Callable[..., None]) -> Hook:

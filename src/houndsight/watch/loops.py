@@ -116,6 +116,7 @@ class LoopDebugger:
             self._known["label_smoothing"] = named["label_smoothing"]
         if _labelled(given, target):
             self._known |= {"num_classes": given.shape[1], "batch_size": given.shape[0]}
+            self.debugger.batch_size = given.shape[0]
         self.debugger.outlet.late = True
         self.debugger.learn(self._known)
 

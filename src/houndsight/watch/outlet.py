@@ -69,6 +69,10 @@ class Saved:
     scalars: dict[str, float] = field(default_factory=dict)
     samples: Samples | None = None
     confusion: NDArray[np.int64] | None = None
+    noise: Tensor | None = None
+    """(2,) squared norms of the gradient of a batch and of two, on the way like the table."""
+    batch: int = 0
+    """Images in a batch, where `noise` is there."""
     raw: dict[str, Tensor] = field(default_factory=dict)
     """Name -> tensor, copied."""
     columns: NDArray[np.float32] | None = None
@@ -170,6 +174,10 @@ class Outlet:
             return False
         if item.ready is not None:
             item.ready.synchronize()
+        if item.noise is not None:
+            small, large = item.noise.tolist()
+            item.scalars |= {"gradient_square_small": small, "gradient_square_large": large}
+            item.scalars |= {"batch_small": float(item.batch), "batch_large": 2.0 * item.batch}
         if item.table is not None:
             values = item.table.numpy()
             self._writer.add(item.step, item.mode, item.names, values)

@@ -9,6 +9,9 @@ from houndsight.watch.plan import DebugSpec
 from houndsight.watch.statistics import COLUMNS, Panel, norms
 from houndsight.watch.table import Block
 
+PAIRED = 512
+"""Values of each gradient that are held against those of the next step."""
+
 LINEAR = tuple(COLUMNS[name] for name in ("mean", "std", "min", "max", "l1", "l2", "p05", "p50", "p95"))
 """Columns that grow with the tensor; shares do not."""
 
@@ -31,7 +34,12 @@ class Parameters:
         self._before: Tensor | None = None
         self._first: Tensor | None = None
         self._weights = Panel([each.numel() for each in self._named.values()], self._most)
-        self._gradients: tuple[tuple[bool, ...], Tensor] | None = None
+        self._gradients: Tensor | None = None
+        self._trained = Panel([each.numel() for each in self._named.values()], min(self._most, PAIRED))
+        counts = [min(each.numel(), self._trained.most) for each in self._named.values()]
+        shares = [each.numel() / count for each, count in zip(self._named.values(), counts, strict=True) if count]
+        ordered = [(shares[place], counts[place]) for place in self._trained.order]
+        self._shares = torch.cat([torch.full((count,), share) for share, count in ordered]) if ordered else None
 
     @torch.no_grad()
     def before(self, scale: float | None, *, full: bool) -> list[Block]:
@@ -54,9 +62,35 @@ class Parameters:
         self._before = torch.cat([pieces[place] for place in self._weights.order])
         if self._first is None and self._wanted:
             self._first = self._before
-        self._gradients = (there, torch.cat(pieces[len(weights) :])) if gradients else None
         self._layout = layout
         return [layout.block(table)]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Keep a sample of the gradients of this step, to be held against those of the next."""
+        self._gradients = self._sampled()
+
+    @torch.no_grad()
+    def paired(self) -> Tensor | None:
+        """(2,) the mean squared norm of this step's gradient and of the one remembered, and that of their mean.
+
+        Two steps in a row see nearly the same weights and other images, so their mean is the gradient of a batch twice
+        as large; from both the noise of the gradient follows (McCandlish et al. 2018). None where a parameter has no
+        gradient. Estimated from at most `PAIRED` values of each tensor.
+        """
+        before, self._gradients = self._gradients, None
+        now = self._sampled() if before is not None else None
+        if before is None or now is None or self._shares is None:
+            return None
+        shares = self._shares = self._shares.to(now.device)
+        one, other, both = ((shares * a * b).sum() for a, b in ((before, before), (now, now), (before, now)))
+        return torch.stack([(one + other) / 2, (one + other + 2 * both) / 4])
+
+    def _sampled(self) -> Tensor | None:
+        gradients = [_dense(each.grad) for each in self._named.values() if each.grad is not None]
+        if not gradients or len(gradients) < len(self._named):
+            return None
+        return self._trained.gather(gradients, gradients[0].device)
 
     @torch.no_grad()
     def after(self, *, full: bool) -> list[Block]:

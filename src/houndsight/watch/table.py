@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from houndsight.watch.statistics import WIDTH
-
 
 @dataclass(frozen=True)
 class Block:
@@ -45,11 +43,15 @@ def moved(blocks: Sequence[Block]) -> Transfer:
             torch.cat([part.table for part in parts if part.table is not None]),
             None,
         )
-    table = torch.cat([block.table for block in blocks])
-    if not table.is_cuda:
-        return Transfer(names, table.cpu(), None)
-    host = torch.empty((len(names), WIDTH), dtype=torch.float32, pin_memory=True)
-    host.copy_(table, non_blocking=True)
+    return Transfer(names, *to_host(torch.cat([block.table for block in blocks])))
+
+
+def to_host(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """The numbers on the host, or on their way there until the event has happened."""
+    if not tensor.is_cuda:
+        return tensor.cpu(), None
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
     ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
     ready.record()
-    return Transfer(names, host, ready)
+    return host, ready
