@@ -5,7 +5,7 @@ STAMP := .venv/.ready
 MARKS ?= not slow
 WORKERS ?= 2
 
-.PHONY: demo test check docs bench build format constraints
+.PHONY: demo test check docs bench zoo build format constraints
 
 demo: $(STAMP)           ## the whole way on real images, on this machine, under two minutes
 	$(BIN)/houndsight demo
@@ -27,6 +27,9 @@ docs: $(STAMP)           ## rebuild what the documentation shows of the code
 
 bench: $(STAMP)          ## side-by-side ratios; see benchmarks/README.md
 	$(BIN)/python -m benchmarks
+
+zoo: $(STAMP)            ## plant every mistake in small trainings, see which rules name them, and write docs/rules.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.zoo $(WORKERS)
 
 build: $(STAMP)          ## the wheel and the source archive, in dist/
 	$(BIN)/uv build --quiet

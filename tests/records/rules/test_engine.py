@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,26 @@ def test_afterwards_the_rules_find_what_they_found_live(tmp_path: Path) -> None:
     job = JobFolder(tmp_path)
     write(course(), job, known)
     assert evaluate(job, strict=True) == live
+
+
+def test_tensors_and_counts_that_come_late_change_nothing() -> None:
+    """The side thread may hear losses long before it gets to the tensors of their steps."""
+    known = facts(loss="cross_entropy", samples=200)
+    punctual, late = Engine(known, strict=True), Engine(known, strict=True)
+    waiting: list[Moment] = []
+    for moment in course():
+        punctual.feed(moment)
+        if moment.values is None and moment.samples is None and moment.confusion is None:
+            late.feed(moment)
+        else:
+            waiting.append(replace(moment, scalars={}))
+            if moment.scalars:
+                late.feed(Moment(moment.step, moment.mode, scalars=moment.scalars))
+        if len(waiting) > 5:
+            late.feed(waiting.pop(0))
+    for moment in waiting:
+        late.feed(moment)
+    assert late.close() == punctual.close()
 
 
 def test_a_run_is_compared_with_others(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ from houndsight.records.rules.history import History
 from houndsight.records.rules.rule import CONFUSION, Rule, listed
 from houndsight.spec import Finding
 
-LEAST, GOOD, SURE, WAIT, LAST = 6, 0.5, 0.7, 5, 3
+LEAST, GOOD, SURE, WAIT, LAST = 6, 0.5, 0.8, 5, 3
 
 
 class ClassNeverPredicted(Rule):
     """The network is good, and yet there is a class that it never gives as the answer.
 
     Mathematics: the class's column of the confusion counts is empty although at least 6 validation images are of it, at
-    5 validations in a row with more than 70 % of all images right and accuracy up by less than 10 points; or at the
+    5 validations in a row with more than 80 % of all images right and accuracy up by less than 10 points; or at the
     last 3, with more than half of them right, where accuracy had settled (by less than 5 points). With 6 images a class
     that is named at its proper rate is missed with a probability of e^-6 = 0.25 %. Source: Poisson's law.
-    Severity: warning, info up to 70 % accuracy. Repair: class weights, or more images.
+    Severity: warning, info up to 80 % accuracy. Repair: class weights, or more images.
     """
 
     name = "class_never_predicted"

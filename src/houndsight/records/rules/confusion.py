@@ -10,19 +10,19 @@ from houndsight.records.rules.numbers import share
 from houndsight.records.rules.rule import CONFUSION, Rule
 from houndsight.spec import Finding
 
-SHARE, LEAST, GOOD, SURE, WAIT, LAST = 0.5, 8, 0.5, 0.7, 4, 3
+SHARE, LEAST, GOOD, SURE, WAIT, LAST = 0.5, 8, 0.5, 0.8, 4, 3
 
 
 class Confusion(Rule):
     """Most images of a class are taken for one and the same other class, while the network is good otherwise.
 
     Mathematics: of a class's images in validation, the share taken for one other class, with Wilson's 95 % interval,
-    lies above one half; at least 8 images; at 4 validations in a row with more than 70 % of all images right, or at the
+    lies above one half; at least 8 images; at 4 validations in a row with more than 80 % of all images right, or at the
     last 3, with more than half of them right, where accuracy had settled (by less than 5 points). SageMaker's way: a
     diagonal share C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since
     by the whole diagonal, as documented, no perfect matrix of several classes passes.
     Source: Wilson 1927; SageMaker Debugger's documentation.
-    Severity: warning, info up to 70 % accuracy. Repair: look at both folders.
+    Severity: warning, info up to 80 % accuracy. Repair: look at both folders.
     """
 
     name = "confusion"

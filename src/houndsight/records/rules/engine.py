@@ -131,8 +131,7 @@ class Engine:
         """Judge what is left, let every rule say its last word, and return `findings`."""
         if not self._closed:
             self.flush()
-            self._history.end_validation()
-            self._history.whole = True
+            self._history.end()
             self._closed = True
             self._ask(lambda rule: rule.finish(self._history), self._rules)
             self._write()

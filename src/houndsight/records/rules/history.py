@@ -1,15 +1,17 @@
 """What the rules remember of a run: the last moments of every tensor, all scalars, the classes; fed by the engine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from houndsight.records.rules.moment import Moment
+from houndsight.records.rules.passes import Judged, Passes
 
 Floats = NDArray[np.float64]
+_TOLD = frozenset({"loss", "accuracy"})
 RING = 64  # saved steps of each mode; 64 x 300 tensors x 10 statistics are 0.8 MB
 
 
@@ -42,20 +44,6 @@ class Flags:
     """Number of values; NaN where its shape is not known."""
     fan_in: Floats
     """Values that enter one output of a weight; NaN elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """How the network did on one validation, or in one epoch of training."""
-
-    step: int
-    """The newest training step before its end."""
-    loss: float
-    """Mean of the losses recorded in it; NaN where there were none."""
-    accuracy: float
-    """Share of its images that were recognised; NaN where it is not known."""
-    n: int
-    """How many images; 0 where it is not known."""
 
 
 class Series:
@@ -125,16 +113,11 @@ class History:
         """Whether the run is over, so that all of it counts."""
         self.confusion: dict[str, NDArray[np.int64]] = {}
         """Mode -> the newest confusion counts (C, C)."""
-        self.validations: list[Judged] = []
-        """Every validation that is over, in order."""
-        self.epochs: list[Judged] = []
-        """Every epoch of training whose hits were counted, in order."""
         self.files: Sequence[str] = ()
         """Path of each training image, where they are known."""
         self.memo: dict[Any, Any] = {}
         """What was worked out of the judged moment, for whoever asks again; emptied with every moment."""
-        self._open: list[Moment] = []
-        self._step = 0
+        self._validations, self._epochs = Passes("loss", patient=True), Passes("epoch_loss", patient=False)
         self._last = 0.0
         self._gaps: list[float] = []
         self._columns = {name: place for place, name in enumerate(statistics)}
@@ -159,13 +142,10 @@ class History:
             if self._last > 0:
                 self._gaps = [*self._gaps[1 - RING :], moment.time - self._last]
             self._last = moment.time
-        if moment.mode == "train":
-            self.end_validation()
-            self._step = moment.step
-            if moment.confusion is not None or "epoch_loss" in moment.scalars:
-                self.epochs.append(self._epoch(moment))
-        elif moment.mode == "valid":
-            self._open.append(moment)
+        if moment.mode == "train" and (moment.confusion is not None or "epoch_loss" in moment.scalars):
+            self._epochs.add(moment.step, moment, int(self.facts.get("samples", 0)))
+        elif moment.mode == "valid" and (moment.confusion is not None or not moment.scalars.keys().isdisjoint(_TOLD)):
+            self._validations.add(moment.step, moment, int(self.facts.get("valid_samples", 0)))
         for name, value in moment.scalars.items():
             key = (name, moment.mode)
             if key not in self._series:
@@ -178,26 +158,25 @@ class History:
         if moment.confusion is not None:
             self.confusion[moment.mode] = moment.confusion
 
-    def _epoch(self, moment: Moment) -> Judged:
-        losses = moment.scalars.get("epoch_loss", np.nan)
-        judged = _judged(self._step, [moment])
-        n = judged.n or (int(self.facts.get("samples", 0)) if np.isfinite(judged.accuracy) else 0)
-        if self.epochs and self.epochs[-1].step == self._step:
-            self.epochs.pop()  # a part of what is told of the epoch came before
-        return replace(judged, loss=losses, n=n)
+    @property
+    def validations(self) -> list[Judged]:
+        """Every validation that is known as a whole, in order."""
+        return self._validations.done
+
+    @property
+    def epochs(self) -> list[Judged]:
+        """Every epoch of training whose loss or hits are known, in order."""
+        return self._epochs.done
 
     def epoch_before(self, validation: Judged) -> Judged | None:
         """The epoch of training that ended just before a validation; None where none was counted."""
         return next((each for each in reversed(self.epochs) if each.step <= validation.step), None)
 
-    def end_validation(self) -> None:
-        """Count the validation that is going on as over: the training goes on, or the run ended."""
-        judged = _judged(self._step, self._open)
-        if np.isfinite(judged.loss) or np.isfinite(judged.accuracy):
-            if not judged.n and self.facts.get("valid_samples"):
-                judged = replace(judged, n=int(self.facts["valid_samples"]))
-            self.validations.append(judged)
-        self._open.clear()
+    def end(self) -> None:
+        """The run is over: all of it counts, and nothing is waited for."""
+        self.whole = True
+        self._epochs.end(int(self.facts.get("samples", 0)))
+        self._validations.end(int(self.facts.get("valid_samples", 0)))
 
     def _rows_of(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         if names is not self._known[0] and names != self._known[0]:
@@ -361,15 +340,3 @@ class History:
 
 def _group(names: tuple[str, ...], rows: NDArray[np.int64]) -> Group:
     return Group(names, rows, int(rows.max(initial=-1)))
-
-
-def _judged(step: int, moments: list[Moment]) -> Judged:
-    """What the moments of a validation, or the end of an epoch, say together."""
-    losses = [each.scalars["loss"] for each in moments if "loss" in each.scalars]
-    counts = [each.confusion for each in moments if each.confusion is not None]
-    told = [each.scalars["accuracy"] for each in moments if "accuracy" in each.scalars]
-    n, accuracy = 0, float(np.mean(told)) if told else float("nan")
-    if counts and counts[-1].sum():
-        n = int(counts[-1].sum())
-        accuracy = float(np.trace(counts[-1])) / n
-    return Judged(step, float(np.mean(losses)) if losses else float("nan"), accuracy, n)

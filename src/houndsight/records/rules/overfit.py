@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from houndsight.records.rules.history import History, Judged
+from houndsight.records.rules.history import History
 from houndsight.records.rules.numbers import gap_of_shares
+from houndsight.records.rules.passes import Judged
 from houndsight.records.rules.rule import Rule
 from houndsight.spec import Finding
 
