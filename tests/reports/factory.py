@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from houndsight.folders import JobFolder
+from houndsight.folders import JobFolder, thumbnail_name
 from houndsight.records.writer import RecordWriter
 from houndsight.results import ClassScore, Evaluation, Measure, Mistake, ModelCard, ReliabilityBin
 from houndsight.spec import ClassifierSpec, Finding, Index, Preprocess, Reject, Split, SplitName, State, Status
 from houndsight.workspace import Workspace, write_json
+
+from . import watched
 
 START = 1_760_000_000.0
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -39,6 +41,8 @@ def make_job(
     state: State = "COMPLETED",
     findings: bool = True,
     mistakes: int = 24,
+    layers: int = 6,
+    samples: int = 60,
 ) -> JobFolder:
     """A job folder with every file that a report reads; `state` decides how far it came."""
     spec = ClassifierSpec(data=DATA, backbone="mobilenet_v2", lr=0.003, epochs=10, augment="crop-flip", hidden=(256,))
@@ -47,6 +51,9 @@ def make_job(
     write_index(job, classes, per_class)
     write_plan(job, spec)
     write_records(job, rng, steps, spans=True)
+    watched.write_tensors(job, np.random.default_rng(11), steps, layers=layers, every=max(1, steps // 1000))
+    watched.write_machine(job, START, samples)
+    watched.write_profile(job, steps=steps)
     if findings:
         write_findings(job)
     status: dict[str, Any] = {"state": state, "created": START - 2, "started": START}
@@ -143,9 +150,28 @@ def write_findings(job: JobFolder) -> None:
     write_json(job.check, {"findings": [check.model_dump()], "classes": {}, "splits": {}})
     rules = [
         Finding(source="debugger", rule=rule, status="NoIssuesFound", severity="info", message="Nothing unusual.")
-        for rule in ("vanishing_gradient", "exploding_tensor", "dead_relu", "overfit")
+        for rule in ("exploding_tensor", "dead_relu", "overfit")
     ]
-    write_json(job.findings, {"findings": [each.model_dump() for each in rules]})
+    vanishing = Finding(
+        source="debugger",
+        rule="vanishing_gradient",
+        severity="warning",
+        step=12,
+        message="The gradient of backbone.block1.weight all but vanishes.",
+        repair="Put a normalisation layer before backbone.block1.",
+        evidence={"layers": ["backbone.block1.weight"]},
+    )
+    abstained = Finding(
+        source="debugger",
+        rule="saturated_activation",
+        status="NotApplicable",
+        severity="info",
+        message="Not recorded: inputs of tanh or sigmoid layers.",
+    )
+    write_json(job.findings, {"findings": [each.model_dump() for each in (vanishing, *rules, abstained)]})
+    job.thumbnails.mkdir()
+    for file in check.files:
+        Image.new("RGB", (48, 48), (200, 120, 40)).save(job.thumbnails / thumbnail_name(file), "JPEG")
 
 
 def write_evaluation(
@@ -216,6 +242,8 @@ def _mistakes(
         grey.convert("RGB").save(file, "JPEG", quality=85)
         thumbnail = f"thumbnails/{split}-{n}.jpg"
         (job.evaluation / thumbnail).write_bytes(file.getvalue())
+        heat = f"thumbnails/{split}-{n}-heat.jpg"
+        (job.evaluation / heat).write_bytes(file.getvalue())
         path = f"{split}/{classes[label]}/{n:05d}.png"
         probability = 0.998 - 0.021 * n
         found.append(
@@ -225,6 +253,7 @@ def _mistakes(
                 predicted=classes[predicted],
                 probability=max(0.2, probability),
                 thumbnail=thumbnail,
+                heat=heat if n % 2 == 0 else "",
             )
         )
     return tuple(found)

@@ -73,7 +73,8 @@ def test_the_page_draws_its_charts_in_silence(finished: JobFolder, tmp_path: Pat
     assert seen.console == []
     assert seen.requested == set()
     sizes = re.findall(r'<svg[^>]*class="marks" width="(\d+)" height="(\d+)"', seen.dom)
-    assert len(sizes) == 6
+    assert len(sizes) == 11
+    assert seen.dom.count("data-map=") == 5
     assert all(int(across) > 200 and int(down) > 100 for across, down in sizes)
     assert "NaN" not in "".join(re.findall(r' d="[^"]*"', seen.dom))
 
@@ -88,7 +89,7 @@ def test_a_request_and_a_word_on_the_console_would_be_noticed(tmp_path: Path) ->
 
 WORK = """
 <script>
-const drawn = () => document.querySelectorAll("svg.marks").length === 6;
+const drawn = () => document.querySelectorAll("svg.marks").length === 11;
 const axis = (id) => document.querySelector(`#${id} svg .role-axis-label`);
 const ticks = (id) => [...axis(id).children].map((each) => each.textContent).sort();
 const press = (selector) => document.querySelector(selector).click();
@@ -128,7 +129,7 @@ def test_zooming_moves_all_curves_and_headings_sort(finished: JobFolder, tmp_pat
 def test_a_page_of_133_classes_draws_too(many: JobFolder, tmp_path: Path) -> None:
     seen = look(many.report, tmp_path)
     assert seen.console == []
-    assert seen.dom.count('class="marks"') == 6
+    assert seen.dom.count('class="marks"') == 11
 
 
 @pytest.mark.slow
@@ -141,7 +142,7 @@ def test_hostile_names_do_nothing(tmp_path: Path) -> None:
     page = Reader(seen.dom)
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert all((attributes["src"] or "").startswith("data:") for tag, attributes in page.tags if tag == "img")
-    assert seen.dom.count('class="marks"') == 6
+    assert seen.dom.count('class="marks"') == 11
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import re
+import shutil
+from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -101,9 +103,19 @@ def test_pictures_and_charts_say_what_they_show(finished: JobFolder) -> None:
     page = read(finished)
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert pictures
-    assert all((each.get("alt") or "").startswith("Filed under") for each in pictures)
+    said = Counter((each.get("alt") or "").rpartition(" ")[0].split(",")[0].split(" ")[0] for each in pictures)
+    assert said == {"Filed": 9, "What": 5, "": 2}  # mistakes, what spoke for half of them, the files of a finding
+    maps = [attributes for tag, attributes in page.tags if tag == "canvas"]
+    assert [each["data-map"] for each in maps] == [
+        "map-gradient-norm",
+        "map-update-ratio",
+        "map-gradient-zeros",
+        "map-dead-units",
+        "map-cores",
+    ]
+    assert all(each.get("role") == "img" and each.get("aria-label") and each["tabindex"] == "0" for each in maps)
     plots = [attributes for _, attributes in page.tags if "data-chart" in attributes]
-    assert len(plots) == 6
+    assert len(plots) == 11
     assert all(each.get("role") == "img" and each.get("aria-label") for each in plots)
 
 
@@ -149,10 +161,11 @@ def read_tags(workspace_folder: Path) -> set[str]:
 @pytest.mark.parametrize("thumbnail", ["../../secret.jpg", "/etc/hostname", "missing.jpg", "", "text.jpg", "."])
 def test_only_pictures_of_the_evaluation_are_inlined(workspace_folder: Path, thumbnail: str) -> None:
     job = make_job(workspace_folder, steps=5, per_class=6, mistakes=1)
+    shutil.rmtree(job.thumbnails)
     (workspace_folder / "jobs" / "secret.jpg").write_bytes(b"\xff\xd8\xff secret")
     (job.evaluation / "text.jpg").write_text("no picture")
     before = Evaluation.read(job.evaluation / "test.json")
-    mistake = before.mistakes[0].model_copy(update={"thumbnail": thumbnail})
+    mistake = before.mistakes[0].model_copy(update={"thumbnail": thumbnail, "heat": thumbnail})
     write_json(job.evaluation / "test.json", before.model_copy(update={"mistakes": (mistake,)}))
     summary.build(job)
     assert "data:image" not in job.report.read_text(encoding="utf-8")
@@ -161,10 +174,13 @@ def test_only_pictures_of_the_evaluation_are_inlined(workspace_folder: Path, thu
 
 def test_pictures_stop_where_the_page_would_grow_too_large(workspace_folder: Path) -> None:
     job = make_job(workspace_folder, steps=5, per_class=36, mistakes=3)
+    shutil.rmtree(job.thumbnails)
     for path in (job.evaluation / "thumbnails").iterdir():
         path.write_bytes(path.read_bytes() + b"\0" * 90_000)
     summary.build(job)
-    assert job.report.read_text(encoding="utf-8").count("data:image/jpeg") == 2
+    assert (
+        job.report.read_text(encoding="utf-8").count("data:image/jpeg") == 3
+    )  # two mistakes, one with its warm colours
     assert job.report.stat().st_size < 2_000_000
 
 

@@ -22,7 +22,9 @@ GOLDEN = Path(__file__).parent / "golden" / "report.json"
 
 def test_the_twin_says_what_the_golden_file_says(workspace_folder: Path) -> None:
     """HOUNDSIGHT_WRITE_GOLDEN=1 writes the golden file again; the difference is then read like code."""
-    job = make_job(workspace_folder, steps=40, per_class=4, mistakes=3, classes=("zero", "one", "two"))
+    job = make_job(
+        workspace_folder, steps=40, per_class=4, mistakes=3, classes=("zero", "one", "two"), layers=2, samples=6
+    )
     summary.build(job)
     if os.environ.get("HOUNDSIGHT_WRITE_GOLDEN"):
         shutil.copyfile(job.report_data, GOLDEN)
@@ -129,7 +131,7 @@ def test_findings_come_worst_first_and_make_the_verdict(workspace_folder: Path) 
     error = Finding(source="debugger", rule="dead_relu", severity="error", message="Half the units are dead.")
     write_json(job.findings, {"findings": [error.model_dump()]})
     page = summary.gather(job)
-    assert [each.severity for each in page.findings] == ["error", "warning"]
+    assert [each.severity for each in page.findings] == ["error", "warning", "warning", "info"]
     assert (page.overview.healthy.tone, page.overview.healthy.headline) == ("bad", "1 error, 1 warning")
 
 

@@ -137,7 +137,7 @@ def gather(folder: TuningFolder, place: Workspace) -> TuningPage:
         places={each.number: _places(spec, each) for each in search.searched},
         courses=_courses(spec, search, place),
         course_name=":".join(curve_of(spec)[::-1]),
-        importance=importance(spec, search, trials.fixed_values(spec)),
+        importance=importance(spec, search),
         findings=tuple(Finding.model_validate(each) for each in found),
         best=best,
         final={split: Measure(**each["top1"]) for split, each in measured.items() if "top1" in each},

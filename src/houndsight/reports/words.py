@@ -114,6 +114,8 @@ def _healthy(
     if findings is None:
         return Verdict(tone="quiet", headline="Not checked", detail="No rules watched this run.")
     findings = [each for each in findings if each.source != "profiler"]  # what costs time is the next question's answer
+    if not findings:
+        return Verdict(tone="quiet", headline="Not checked", detail="No rules watched this run.")
     issues = [each for each in findings if each.status == "IssuesFound" and each.severity != "info"]
     issues.sort(key=lambda each: each.severity != "error")
     errored = [each for each in findings if each.status == "Error"]

@@ -101,7 +101,7 @@ def last_map(network: Network, side: int) -> Place | None:
     finally:
         for handle in handles:
             handle.remove()
-    for at in range(len(seen) - 1, len(seen) // 2, -1):
+    for at in range(len(seen) - 1, len(seen) // 2 - 1, -1):
         found = seen[at]
         if found is not None:
             return Place(*found)
