@@ -82,10 +82,10 @@ def test_ties_follow_from_the_same_images(bench: Bench) -> None:
 def test_importance_names_what_mattered(bench: Bench) -> None:
     state = bench.tune("lr=log:1e-5..1", "weight_decay=0..0.1", jobs=16, reseed=0, strategy="random")
     spec = TuningSpec.read(bench.place.tuning("t").spec)
-    found = importance(spec, state, {})
+    found = importance(spec, state)
     assert list(found) == ["lr", "weight_decay"]
     assert found["lr"] > 0.6
-    assert importance(spec, State(trials=state.trials[:5]), {}) == {}
+    assert importance(spec, State(trials=state.trials[:5])) == {}
 
 
 def test_a_search_starts_from_an_earlier_one(bench: Bench) -> None:

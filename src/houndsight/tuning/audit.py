@@ -11,7 +11,6 @@ from typing import Any
 
 from houndsight.folders import JobFolder
 from houndsight.records.facts import read_facts
-from houndsight.records.reader import Records
 from houndsight.spec import Finding
 from houndsight.tuning import leaderboard, trials
 from houndsight.tuning.events import State, Trial
@@ -73,11 +72,11 @@ def _of_classifier(job: JobFolder) -> dict[str, Any]:
     seen = {name: value for name, value in plan.items() if value is not None}
     facts = read_facts(job.records)
     seen |= {name: facts[name] for name in ("batch_size", "optimizer", "weight_decay", "momentum") if name in facts}
-    steps, rates = Records(job.records).curve("lr")
-    if len(rates) and len(steps) > 1 + float(plan.get("warmup") or 0.0) * (steps[-1] + 1):
-        seen["lr"] = float(rates.max())
-    _, epochs = Records(job.records).curve("accuracy", "valid")
-    if len(epochs) and not plan.get("early_stopping") and plan.get("epochs") and not plan.get("steps"):
+    rates = Course(job.records, "lr", "train").read()
+    if len(rates) > 1:
+        seen["lr"] = max(rates)
+    epochs = Course(job.records, "accuracy", "valid").read()
+    if epochs and not plan.get("early_stopping") and plan.get("epochs") and not plan.get("steps"):
         seen["epochs"] = len(epochs)
     return seen
 

@@ -24,8 +24,8 @@ from houndsight.workspace import Workspace
 
 log = logging.getLogger("houndsight")
 
-LOOK_SECONDS = 0.25
-"""Longest time between two looks at the files of running jobs."""
+LOOK_SECONDS = (0.05, 0.5)
+"""Shortest and longest time between two looks at the files of running jobs; between them a tenth of a trial's age."""
 GRACE = 60.0
 """Seconds that a trial has to write a checkpoint when the search is stopped."""
 USUAL_EPOCHS = 10
@@ -71,7 +71,7 @@ class Tuner:
                 if self._look():
                     continue
                 self._processes.keep({pid for pid in map(self._pid, self.state.running) if pid is not None})
-                self._processes.wait(LOOK_SECONDS)
+                self._processes.wait(self._patience())
             if self.state.phase != "done":
                 self._halt()
                 return "STOPPED"
@@ -83,6 +83,10 @@ class Tuner:
             self._add("left")
             self._processes.close()
             self._log.close()
+
+    def _patience(self) -> float:
+        ages = [time.monotonic() - self._seen[each.number].since for each in self.state.running]
+        return min(max(LOOK_SECONDS[0], min(ages) / 10), LOOK_SECONDS[1])
 
     def _add(self, event: str, **fields: object) -> None:
         self._log.add(event, **fields)

@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+import time
 from dataclasses import dataclass, field
 
 from houndsight.backends import process
@@ -13,6 +14,7 @@ from houndsight.folders import JobFolder
 class Seen:
     """What was last seen of a job's files, so that only changed ones are read."""
 
+    since: float = field(default_factory=time.monotonic)
     marks: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def changed(self, job: JobFolder, *names: str) -> bool:
