@@ -118,7 +118,7 @@ def test_maps_keep_weights_first_and_tell_broken_cells_apart(workspace: Path) ->
     ratios = next(each for each in maps.maps if each.name == "update_ratio")
     assert 1e-4 < (ratios.last[0] or 0) < 2e-3
     codes = encode(np.array([[np.nan, 0.0, 1e-5, 1e-3, 0.1, 5.0]]), 1e-5, 1e-1, logarithmic=True)
-    assert codes.tolist() == [[0, 1, 1, 128, 254, 254]]
+    assert codes.tolist() == [[0, 1, 1, 127, 254, 254]]
 
 
 def test_a_finding_about_a_layer_is_drawn_with_that_layers_series(workspace: Path) -> None:
