@@ -273,6 +273,12 @@ def withdraw(job: JobFolder) -> Status | None:
         return None
 
 
+def ended_or_withdrawn(job: JobFolder) -> Status | None:
+    """The status of a job that a request to stop has nothing to do with any more; None for one that runs."""
+    now = status(job)
+    return now if now.state in FINAL_STATES else withdraw(job)
+
+
 def wait_for(job: JobFolder, timeout: float | None) -> Status:
     """Block until the job and what watches over it have ended, or `timeout` seconds have passed, and return the status.
 

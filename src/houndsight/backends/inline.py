@@ -11,7 +11,7 @@ from houndsight.backends import base
 from houndsight.backends.base import RunJob
 from houndsight.backends.lock import held
 from houndsight.folders import JobFolder
-from houndsight.spec import FINAL_STATES, Status
+from houndsight.spec import Status
 from houndsight.workspace import friendly_disk_errors
 
 log = logging.getLogger("houndsight")
@@ -38,11 +38,8 @@ class InlineBackend:
 
         Its process is not ours to kill: a job that takes longer is returned as STOPPING.
         """
-        now = base.status(job)
-        if now.state in FINAL_STATES:
-            return now
-        if (withdrawn := base.withdraw(job)) is not None:
-            return withdrawn
+        if (ended := base.ended_or_withdrawn(job)) is not None:
+            return ended
         base.request_stop(job, grace)
         return self.wait(job, grace)
 

@@ -111,11 +111,9 @@ class LocalBackend:
 
     def stop(self, job: JobFolder, grace: float = GRACE) -> Status:
         """Ask the job to end with SIGTERM, kill it after `grace` seconds, and return its final status."""
+        if (ended := base.ended_or_withdrawn(job)) is not None:
+            return ended
         now = base.status(job)
-        if now.state in FINAL_STATES:
-            return now
-        if (withdrawn := base.withdraw(job)) is not None:
-            return withdrawn
         base.request_stop(job, grace)
         if not process.signal_process(now.monitor, now.monitor_started, signal.SIGTERM):
             process.signal_process(now.pid, now.pid_started, signal.SIGTERM)

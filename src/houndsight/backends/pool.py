@@ -101,7 +101,7 @@ class Request:
 
 def usable(environment: Mapping[str, str]) -> bool:
     """Whether machine and user allow warm starts: Linux only, for macOS's own libraries do not survive a fork."""
-    return sys.platform == "linux" and environment.get(COLD, "1") in ("", "0")
+    return sys.platform == "linux" and environment.get(COLD, "") in ("", "0")
 
 
 def folder_of(workspace: Path) -> Path:

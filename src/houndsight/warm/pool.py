@@ -19,7 +19,6 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-import houndsight
 from houndsight.backends import pool
 from houndsight.backends.local import HELD_BACK
 from houndsight.reports import html
@@ -69,7 +68,7 @@ def serve(workspace: Path, name: str, idle: float) -> Life | None:
 def _warm_up(kind: str) -> None:
     for library in LIBRARIES[kind]:
         import_module(library)
-    for module in pkgutil.walk_packages(houndsight.__path__, "houndsight."):
+    for module in pkgutil.walk_packages([str(Path(__file__).parents[1])], "houndsight."):
         if module.name.split(".")[1] in UNITS[kind] and not module.name.endswith("__main__"):
             import_module(module.name)
     import_module("houndsight.worker")
