@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from houndsight.folders import JobFolder
@@ -19,7 +20,6 @@ from houndsight.records.rules.moment import Samples
 from houndsight.records.tensors import STATISTICS
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import Finding
-from houndsight.watch.activations import keys
 from houndsight.watch.debugger import Debugger
 from houndsight.watch.loops import LoopDebugger
 from houndsight.watch.outlet import Saved, confused
@@ -95,10 +95,16 @@ class _Told:
         ids, losses, guesses, labels = (torch.cat(column).numpy() for column in zip(*self._rows, strict=True))
         self._rows = []
         once = np.unique(ids, return_index=True)[1]
-        samples = Samples(ids[once], losses[once], guesses[once], labels[once], keys(images)[ids[once]].numpy())
+        samples = Samples(ids[once], losses[once], guesses[once], labels[once], _keys(images)[ids[once]])
         step = max(0, self._debugger.steps["train"] - 1)
         counts = confused(labels, guesses, CLASSES)
         self._debugger.outlet.put(Saved(step, mode, scalars=scalars, samples=samples, confusion=counts))
+
+
+def _keys(images: Tensor) -> NDArray[np.float64]:
+    """(n,) numbers that only equal images share."""
+    rows = images.reshape(len(images), -1).double().numpy()
+    return np.asarray(rows @ np.sqrt(np.arange(1, rows.shape[1] + 1)))
 
 
 def _train(

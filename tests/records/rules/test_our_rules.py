@@ -222,7 +222,7 @@ def epochs_of(wrong: dict[int, int], count: int = 5, size: int = 200) -> list[Mo
 
 def test_label_suspects_are_named_by_file_and_only_as_information() -> None:
     engine = Engine(facts(classes=[f"class-{n}" for n in range(10)]), strict=True)
-    engine.files = [f"train/{number}.png" for number in range(200)]
+    engine.know([f"train/{number}.png" for number in range(200)], None)
     for moment in epochs_of({7: 3, 150: 1}):
         engine.feed(moment)
     [found] = [each for each in engine.close() if each.rule == "label_suspects"]
@@ -247,6 +247,17 @@ def test_a_leak_by_equal_images() -> None:
     [found] = said("leakage", [seen("train", train), seen("valid", np.concatenate([other, train[:10]]))])
     assert "10 of 60" in found.message
     assert said("leakage", [seen("train", train), seen("valid", other)]) == []
+
+
+def test_a_leak_that_the_data_check_found() -> None:
+    def told(check: list[dict[str, Any]]) -> list[str]:
+        engine = Engine(facts(), strict=True)
+        engine.know((), check)
+        return [each.status for each in engine.close() if each.rule == "leakage"]
+
+    leak = {"rule": "near_leak", "severity": "error", "message": "Two.", "repair": "One.", "files": ["a", "b"]}
+    assert told([leak]) == ["IssuesFound"]
+    assert told([{"rule": "floor"}]) == ["NoIssuesFound"]
 
 
 @pytest.mark.parametrize(("classes", "fires"), [(2.0, True), (9.0, False), (9.7, False)])

@@ -11,6 +11,7 @@ import numpy as np
 
 from houndsight.errors import SpecError, did_you_mean
 from houndsight.folders import JobFolder
+from houndsight.records.rules.beside import checked, training_files
 from houndsight.records.rules.history import History
 from houndsight.records.rules.moment import Moment
 from houndsight.records.rules.rule import SCALARS, Rule
@@ -19,6 +20,7 @@ from houndsight.records.rules.similar_across_runs import Other, SimilarAcrossRun
 from houndsight.records.rules.stalled_training import StalledTraining
 from houndsight.records.rules.table import BY_NAME, RULES
 from houndsight.records.tensors import STATISTICS
+from houndsight.records.writer import RecordWriter
 from houndsight.spec import Finding
 from houndsight.workspace import write_json
 
@@ -35,9 +37,10 @@ class Engine:
 
     `feed` takes the moments in the order of their steps; parts of one step and mode may come one after the other and
     are judged together as soon as another step or mode begins, or with `flush`. The same moments give the same
-    findings whether they come live or from the records. With `folder`, `findings.json` is rewritten at every change
-    and the actions are carried out. `strict` lets a mistake in a rule through; otherwise it becomes a finding with
-    the status Error, and the other rules go on. Not safe to call from two threads at once.
+    findings whether they come live or from the records; a moment without a time holds scalars that stand in no record
+    yet, and they are added there. With `folder`, `findings.json` is rewritten at every change and the actions are
+    carried out. `strict` lets a mistake in a rule through; otherwise it becomes a finding with the status Error, and
+    the other rules go on. Not safe to call from two threads at once.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Engine:
         self._pending: Moment | None = None
         self._folder, self._strict, self._closed = folder, strict, False
         self._alone = 0
+        self._told: RecordWriter | None = None
         self._commanded: dict[str, float] = {}
 
     @property
@@ -76,14 +80,12 @@ class Engine:
         """What the rules remember."""
         return self._history
 
-    @property
-    def files(self) -> Sequence[str]:
-        """Path of each training image by its position, for findings about single images."""
-        return self._history.files
+    def know(self, files: Sequence[str], check: list[dict[str, Any]] | None) -> None:
+        """Give the rules the path of each training image by its position, and what the data check found, or None.
 
-    @files.setter
-    def files(self, paths: Sequence[str]) -> None:
-        self._history.files = paths
+        An engine with a folder finds both there.
+        """
+        self._history.files, self._history.check = files, check
 
     def compare(self, settings: dict[str, Any], others: Sequence[Other]) -> None:
         """Give the rules other runs to compare this one with, and what was asked for this one."""
@@ -100,6 +102,7 @@ class Engine:
 
     def feed(self, moment: Moment) -> list[Finding]:
         """Take one moment, or a part of one; returns what is newly found, which may be about the moment before it."""
+        self._keep(moment)
         pending = self._pending
         if pending is not None and (pending.step, pending.mode) == (moment.step, moment.mode):
             self._pending = pending.joined(moment)
@@ -107,6 +110,14 @@ class Engine:
         new = self.flush()
         self._pending = moment
         return new
+
+    def _keep(self, moment: Moment) -> None:
+        """Add to the records what only the rules were told, so that they can be asked again afterwards."""
+        if self._folder is None or not moment.scalars or moment.time > 0:
+            return
+        if self._told is None:
+            self._told = RecordWriter(self._folder.records)
+        self._told.scalars(moment.step, moment.scalars, moment.mode)
 
     def flush(self) -> list[Finding]:
         """Judge what waits for further parts of its step."""
@@ -132,9 +143,13 @@ class Engine:
         if not self._closed:
             self.flush()
             self._history.end()
+            if self._folder is not None:
+                self.know(training_files(self._folder), checked(self._folder))
             self._closed = True
             self._ask(lambda rule: rule.finish(self._history), self._rules)
             self._write()
+            if self._told is not None:
+                self._told.close()
         return self.findings()
 
     def findings(self) -> list[Finding]:

@@ -1,6 +1,5 @@
 """The rules afterwards: from a job's records to the same findings that they gave while it ran."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from houndsight.folders import JobFolder
 from houndsight.records.arrays import confusion, read_arrays
 from houndsight.records.facts import read_facts
 from houndsight.records.reader import Records
+from houndsight.records.rules.beside import checked, settings, training_files
 from houndsight.records.rules.engine import Engine
 from houndsight.records.rules.moment import Moment, Samples
 from houndsight.records.rules.similar_across_runs import Other
@@ -28,7 +28,7 @@ def evaluate(
     Raises `SpecError` for a rule or parameter that is not there.
     """
     engine = Engine(read_facts(job.records), rules, strict=strict)
-    engine.files = training_files(job)
+    engine.know(training_files(job), checked(job))
     engine.compare(settings(job), [other_run(each) for each in others])
     replay(engine, job)
     return engine.close()
@@ -79,20 +79,6 @@ def _samples(rows: Any) -> Samples | None:
         return None
     table = np.asarray(rows, np.float32)
     return Samples(table[:, 0].astype(np.int64), table[:, 1], table[:, 2].astype(np.int64))
-
-
-def training_files(job: JobFolder) -> Sequence[str]:
-    """Paths of the training images by their position, where the job has an index."""
-    if not job.index.is_file():
-        return ()
-    paths: list[str] = json.loads(job.index.read_bytes()).get("splits", {}).get("train", {}).get("paths", [])
-    return paths
-
-
-def settings(job: JobFolder) -> dict[str, Any]:
-    """What was asked for a job; empty where it is not written down."""
-    found: dict[str, Any] = json.loads(job.spec.read_bytes()) if job.spec.is_file() else {}
-    return found
 
 
 def other_run(job: JobFolder) -> Other:

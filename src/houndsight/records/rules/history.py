@@ -115,6 +115,8 @@ class History:
         """Mode -> the newest confusion counts (C, C)."""
         self.files: Sequence[str] = ()
         """Path of each training image, where they are known."""
+        self.check: list[dict[str, Any]] | None = None
+        """What the data check found; None where the data were not checked."""
         self.memo: dict[Any, Any] = {}
         """What was worked out of the judged moment, for whoever asks again; emptied with every moment."""
         self._validations, self._epochs = Passes("loss", patient=True), Passes("epoch_loss", patient=False)

@@ -8,20 +8,21 @@ from houndsight.records.rules.history import History
 from houndsight.records.rules.rule import SAMPLES, Rule
 from houndsight.spec import Finding
 
-SHARE = 0.01
+SHARE, MOST = 0.01, 200
 
 
 class Leakage(Rule):
     """Images of the validation were trained on, so that its numbers are too good.
 
-    Mathematics: the key of an image is a number that only equal inputs share (see `Samples.keys`). Keys of validation
-    that were seen in training are counted; fires at 1 % of them and at least 3 images. Augmented training images have
-    other keys, so with augmentation only images that come unchanged are found; `houndsight check` compares files.
-    Source: exact matching. Severity: error from 10 % on, else warning. Repair: the split.
+    Mathematics: the data check of the job found the same picture in two splits; or, where a loop gives keys of images
+    (a number that only equal inputs share, see `Samples.keys`), keys of validation were seen in training: 1 % of them
+    and at least 3 images. Augmented training images have other keys, so then only those that come unchanged are found.
+    Source: exact matching; `houndsight check` for pictures that were changed a little.
+    Severity: error from 10 % on, else warning. Repair: the split.
     """
 
     name = "leakage"
-    needs = "keys of training and validation images"
+    needs = "the data check, or keys of training and validation images"
     hears = SAMPLES
 
     def __init__(self, given: dict[str, str] | None = None) -> None:
@@ -51,4 +52,20 @@ class Leakage(Rule):
                 severity="error" if share >= 0.1 else "warning",
                 step=history.moment.step,
                 evidence={"both": both, "valid": len(self._valid), "train": len(self._train)},
+            )
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """Repeat what the data check says, where the data were checked."""
+        if history.check is None:
+            return
+        self.looked = True
+        leaks = [each for each in history.check if str(each.get("rule", "")).endswith("_leak")]
+        if leaks and not self._told:
+            files = [file for each in leaks for file in each.get("files", ())]
+            yield self.issue(
+                f"{leaks[0].get('message', '')} What is learnt by heart then counts as understood.",
+                str(leaks[0].get("repair", "")),
+                severity="error" if any(each.get("severity") == "error" for each in leaks) else "warning",
+                files=files[:MOST],
+                evidence={"files": len(files), "rules": [each["rule"] for each in leaks]},
             )

@@ -8,14 +8,14 @@ from houndsight.records.rules.history import History
 from houndsight.records.rules.rule import SCALARS, Rule
 from houndsight.spec import Finding
 
-STEPS, SIGMAS, SHARE = 8, 6.0, 0.75
+STEPS, SIGMAS, SHARE = 5, 6.0, 0.75
 
 
 class NotShuffled(Rule):
     """The images come class by class, so that each batch knows a few classes only.
 
     Mathematics: of B images drawn at random from classes of shares p, sum(1 - (1 - p)^B) classes are expected. Fires
-    where the mean over at least 8 batches is 6 standard errors (of independent classes, an upper bound) and a quarter
+    where the mean over at least 5 batches is 6 standard errors (of independent classes, an upper bound) and a quarter
     below it. Source: the occupancy problem (Feller, vol. I, ch. IV). Severity: warning. Repair: shuffle=True.
     """
 
