@@ -11,16 +11,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from houndsight.backends.base import Stop
+from houndsight.backends.inline import InlineBackend
+from houndsight.folders import JobFolder
+from houndsight.records.writer import RecordWriter
 from houndsight.tuning import rungs
+from houndsight.tuning import trials as trials_of
 from houndsight.tuning.events import Trial
-from houndsight.tuning.space import Categorical
+from houndsight.tuning.space import Categorical, Continuous
 from houndsight.tuning.spec import TuningSpec
 from houndsight.tuning.strategies import Searcher
+from houndsight.tuning.tuner import Tuner
+from houndsight.workspace import Workspace
 
 HERE = Path(__file__).parent / "surfaces"
 EPOCHS = 9
@@ -180,10 +188,38 @@ def halving(table: Table, strategy: str, seed: int) -> tuple[float, int]:
     return min(each.value for each in trials if each.value is not None), sum(each.epochs for each in trials)
 
 
+def overhead(jobs: int = 40) -> float:
+    """CPU seconds of the controller a trial: empty jobs in this process, less what such a job costs alone."""
+    job = {"kind": "script", "entry_point": "x.py", "source_dir": "-"}
+    space = {"lr": Continuous(low=1e-4, high=1e-1, scale="log"), "batch": Categorical(choices=(8, 32, 128))}
+    spec = TuningSpec.create(job=job, space=space, objective="loss", pattern="x", goal="minimize", jobs=jobs, reseed=0,
+                             default_first=False)  # fmt: skip
+    backend = InlineBackend(_nothing)
+    with TemporaryDirectory() as folder:
+        place = Workspace(Path(folder))
+        tuning = place.create_tuning(spec, "t")
+        tuning.code.mkdir()
+        began = time.process_time()
+        Tuner(tuning, place, backend, lambda: False).run()
+        whole = time.process_time() - began
+        began = time.process_time()
+        for number in range(jobs):
+            backend.submit(place.create(trials_of.spec_of(spec, {}, None, None), f"alone-{number}"))
+        return (whole - (time.process_time() - began)) / jobs
+
+
+def _nothing(job: JobFolder, _stop: Stop) -> Literal["COMPLETED"]:
+    with RecordWriter(job.records) as records:
+        records.scalar("loss", 1.0, step=0, mode="script")
+    return "COMPLETED"
+
+
 def main() -> None:
     """Search every surface with every strategy and print the medians."""
     if "record" in sys.argv[1:]:
         record()
+    overhead(10)  # imports
+    print(f"controller: {1000 * overhead():.1f} ms of CPU a trial beside the trial's own work (reach: 10)")
     ways: dict[str, Callable[[Table, str, int], tuple[float, int]]] = {
         "random": full, "bayesian": full, "asha": halving, "hyperband": halving,
     }  # fmt: skip
