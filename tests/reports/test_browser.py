@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -79,6 +80,38 @@ def test_the_page_draws_its_charts_in_silence(finished: JobFolder, tmp_path: Pat
     assert "NaN" not in "".join(re.findall(r' d="[^"]*"', seen.dom))
 
 
+MAPS = """
+<script>
+(async () => {
+  const wait = () => new Promise((done) => setTimeout(done, 100));
+  while (document.querySelectorAll("svg.marks").length !== 11) await wait();
+  const canvas = document.querySelector("[data-map=map-gradient-norm]");
+  const read = () => canvas.parentNode.querySelector(".readout").textContent;
+  const ink = canvas.getContext("2d"), colours = new Set();
+  for (let x = canvas.width >> 1; x < canvas.width - 4; x += 7) {
+    for (let y = 4; y < canvas.height >> 1; y += 9) colours.add(ink.getImageData(x, y, 1, 1).data.join());
+  }
+  canvas.focus();
+  const seen = { colours: colours.size, calm: read() };
+  for (const key of ["ArrowRight", "ArrowDown"]) canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  seen.said = read();
+  document.title = "maps " + JSON.stringify(seen);
+})();
+</script></body>
+"""
+
+
+def test_a_map_is_drawn_and_read_by_keyboard(finished: JobFolder, tmp_path: Path) -> None:
+    text = finished.report.read_text(encoding="utf-8")
+    without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    page = tmp_path / "maps.html"
+    page.write_text(without_policy.removesuffix("</body>\n</html>") + MAPS, encoding="utf-8")
+    seen = json.loads(html.unescape(re.findall(r"<title>maps (.*?)</title>", look(page, tmp_path).dom)[0]))
+    assert seen["colours"] > 20
+    assert seen["calm"].startswith("Length of the gradient")
+    assert re.match(r"block1\.weight, step \d+: about 0\.\d+", seen["said"])
+
+
 def test_a_request_and_a_word_on_the_console_would_be_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><img src='http://127.0.0.1:9/a.png'><script>console.error('heard')</script>")
@@ -123,6 +156,34 @@ def test_zooming_moves_all_curves_and_headings_sort(finished: JobFolder, tmp_pat
     assert seen["up"] == sorted(seen["up"])
     assert seen["down"] == sorted(seen["down"], reverse=True)
     assert seen["arrow"] == "descending"
+
+
+AXE = """
+<script>
+(async () => {
+  while (document.querySelectorAll("svg.marks").length !== 11) await new Promise((done) => setTimeout(done, 100));
+  document.querySelectorAll("details").forEach((each) => { each.open = true; });
+  const found = await axe.run(document, { resultTypes: ["violations"] });
+  const serious = found.violations.filter((each) => ["serious", "critical"].includes(each.impact));
+  document.title = "axe " + JSON.stringify([found.passes.length, serious.map((each) => each.id)]);
+})();
+</script></body>
+"""
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_axe_finds_nothing_serious(finished: JobFolder, tmp_path: Path, width: int, dark: bool) -> None:
+    library = Path(os.environ.get("HOUNDSIGHT_AXE", ""))
+    if not library.is_file():
+        pytest.skip("HOUNDSIGHT_AXE is to name axe.min.js: npm pack axe-core")
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", finished.report.read_text(encoding="utf-8"))
+    page = tmp_path / "axe.html"
+    script = f"<script>{library.read_text(encoding='utf-8')}</script>"
+    page.write_text(text.removesuffix("</body>\n</html>") + script + AXE, encoding="utf-8")
+    dom = look(page, tmp_path, width=width, dark=dark).dom
+    passed, serious = json.loads(html.unescape(re.findall(r"<title>axe (.*?)</title>", dom)[0]))
+    assert passed > 20
+    assert serious == []
 
 
 @pytest.mark.slow

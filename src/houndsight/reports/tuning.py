@@ -44,8 +44,8 @@ def render(page: TuningPage, place: Workspace) -> str:
 def _sections(page: TuningPage, drawn: dict[str, Chart]) -> list[tuple[str, str]]:
     there = {
         "findings": ("Findings", bool(page.findings)),
-        "trials-section": ("Trials", bool(page.trials)),
         "search": ("Search", bool(drawn)),
+        "trials-section": ("Trials", bool(page.trials)),
     }
     return [(name, title) for name, (title, present) in there.items() if present]
 

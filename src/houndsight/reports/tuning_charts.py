@@ -4,7 +4,7 @@ from houndsight.reports.chart import Chart, Document, colours, document, quantit
 from houndsight.reports.tuning_page import TuningPage, plain
 
 _QUIET = {"domain": False, "ticks": False}
-_RAMP = {"range": ["var(--line-strong)", "var(--k0)"]}
+_RAMP = {"domain": [0, 1], "range": [0.15, 1]}
 
 
 def draw(page: TuningPage) -> dict[str, Chart]:
@@ -98,12 +98,12 @@ def _parallel(page: TuningPage) -> Chart:
             {"data": {"values": [{"axis": name} for name in names]},
              "mark": {"type": "rule", "color": "var(--line-strong)"},
              "encoding": {"x": x, "y": {"datum": 0, **y}, "y2": {"datum": 1}}},
-            {"data": {"values": rows}, "mark": {"type": "line", "strokeWidth": 2, "opacity": 0.75},
+            {"data": {"values": rows}, "mark": {"type": "line", "strokeWidth": 2, "color": "var(--train)"},
              "encoding": {"x": x, "y": quantity("place", **y), "detail": {"field": "trial"}, "order": {"field": "good"},
-                          "color": quantity("good", scale=_RAMP, legend=None)}},
-            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 40, "opacity": 0.9},
+                          "opacity": quantity("good", scale=_RAMP, legend=None)}},
+            {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "size": 40, "color": "var(--train)"},
              "encoding": {"x": x, "y": quantity("place", **y), "tooltip": tips,
-                          "color": quantity("good", scale=_RAMP, legend=None)}},
+                          "opacity": quantity("good", scale=_RAMP, legend=None)}},
             {"data": {"values": marks}, "mark": {"type": "text", "align": "left", "dx": 7, "fontSize": 11,
                                                  "color": "var(--muted)"},
              "encoding": {"x": x, "y": quantity("place", **y), "text": {"field": "text"}}},
