@@ -59,6 +59,8 @@ class Trial:
     seconds: float = 0.0
     reason: str = ""
     retried: bool = False
+    seedless: bool = False
+    """Whether another seed would give the same: a head fitted in closed form."""
     used: dict[str, Any] = field(default_factory=dict)
     """Values of the searched names as the job came to use them."""
     time: float = 0.0
@@ -133,8 +135,20 @@ def _change(trial: Trial, event: dict[str, Any]) -> None:
     elif kind == "retried":
         trial.retried = True
     elif kind == "ended":
-        for name in ("state", "value", "low", "high", "n", "metrics", "epochs", "seconds", "reason", "used"):
-            setattr(trial, name, event[name])
+        for name in (
+            "state",
+            "value",
+            "low",
+            "high",
+            "n",
+            "metrics",
+            "epochs",
+            "seconds",
+            "reason",
+            "used",
+            "seedless",
+        ):
+            setattr(trial, name, event.get(name, getattr(trial, name)))
         trial.rungs |= {int(at): value for at, value in event.get("rungs", {}).items()}
 
 

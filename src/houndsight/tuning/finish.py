@@ -25,11 +25,7 @@ def to_reseed(spec: TuningSpec, state: State, place: Workspace) -> list[Trial]:
     A head fitted in closed form has no seed.
     """
     tied = [each.trial for each in leaderboard.rank(spec, state, place) if each.tied][: spec.reseed]
-    return [each for each in tied if not _seedless(spec, each, place)]
-
-
-def _seedless(spec: TuningSpec, trial: Trial, place: Workspace) -> bool:
-    return not spec.is_script and ClassifierSpec.read(trials.job_of(place, trial).plan).optimizer == "lbfgs"
+    return [each for each in tied if not each.seedless]
 
 
 def final_wanted(spec: TuningSpec) -> bool:

@@ -37,7 +37,8 @@ def best_trial(spec: TuningSpec, state: State) -> Trial | None:
     completed = [each for each in state.searched if each.state == "COMPLETED" and each.value is not None]
     if not completed:
         return None
-    again = [each for each in completed if len(values_of(state, each)) > 1]
+    again = [each for each in completed if each.seedless or len(values_of(state, each)) > 1]
+    again = again if any(not each.seedless for each in again) else []
     return max(again or completed, key=lambda each: (spec.sign() * mean(values_of(state, each)), -each.number))
 
 

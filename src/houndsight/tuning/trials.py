@@ -110,6 +110,11 @@ def used(job: JobFolder, spec: TuningSpec) -> Values:
     return {name: settings[name] for name in spec.space if settings.get(name) is not None}
 
 
+def seedless(job: JobFolder, spec: TuningSpec) -> bool:
+    """Whether a completed job fitted its head in closed form, so that another seed would give the same."""
+    return not spec.is_script and bool(json.loads(job.plan.read_bytes()).get("optimizer") == "lbfgs")
+
+
 def fixed_values(spec: TuningSpec) -> Values:
     """What the job has of its own, by which conditions of the space are judged."""
     if spec.is_script:

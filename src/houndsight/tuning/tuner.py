@@ -326,6 +326,7 @@ class Tuner:
             epochs=len(course),
             rungs={len(course): course[-1]} if state == "PRUNED" and course else {},
             seconds=round(trial.seconds + seconds, 3),
+            seedless=state == "COMPLETED" and trials.seedless(job, self.spec),
             reason=reason,
             used=trials.used(job, self.spec) if now is not None else {},
         )
