@@ -4,9 +4,9 @@ Run it with `python -m benchmarks.debugger [--json] [--large] [--smdebug PYTHON]
 momentum on batches of 32 random images, 64 pixels wide, with `--large` also 224. Pairs are a step without and a step
 with a watcher, who goes first alternates; figures are CPU time of the process, which
 computes with one thread. Pairs carry some points of noise on a shared machine, as the A/A control shows; the debugger's
-own time is counted exactly, and is what its budget is kept by. Beside it, in the same loop: 64-bin histograms of every weight and gradient, as wandb.watch takes
-them, and the hook of smdebug 1.0.34 run by another interpreter, given with `--smdebug`, that has it (with torch,
-torchvision, numpy 2.2, requests, pandas and protobuf 3.20).
+own time is counted exactly, and is what its budget is kept by. Beside it, in the same loop: 64-bin histograms of every
+weight and gradient, as wandb.watch takes them, and the hook of smdebug 1.0.34 run by another interpreter, given with
+`--smdebug`, that has it (with torch, torchvision, numpy 2.2, requests, pandas and protobuf 3.20).
 """
 
 import json
