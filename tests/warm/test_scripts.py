@@ -87,7 +87,7 @@ ENDS = {
 }
 
 
-QUICK = ("exception", "interrupted", "at exit")
+QUICK = ("exception",)
 
 
 @pytest.mark.parametrize("end", [pytest.param(end, marks=[] if end in QUICK else pytest.mark.slow) for end in ENDS])
@@ -131,6 +131,7 @@ def test_a_script_that_would_find_something_else_starts_cold(yard: Yard, tmp_pat
     assert log(job).splitlines()[-1] == str(warm)
 
 
+@pytest.mark.slow
 def test_a_script_with_variables_of_its_own_starts_cold_once(yard: Yard) -> None:
     """They may be read at the start of Python: another warm process is needed."""
     code = "import os, sys\nprint(os.environ['MINE'], sys.flags.hash_randomization, 'houndsight' in sys.modules)"
@@ -140,6 +141,7 @@ def test_a_script_with_variables_of_its_own_starts_cold_once(yard: Yard) -> None
     eventually(lambda: len(yard.sockets()) == 2)
 
 
+@pytest.mark.slow
 def test_a_setup_makes_it_a_module(yard: Yard, tmp_path: Path) -> None:
     (tmp_path / "setup.py").touch()
     (tmp_path / "script.py").write_text(
