@@ -26,6 +26,7 @@ def follow(found: TuningJob) -> bool:
     """Follow the search; Ctrl-C stops it cleanly and says how to go on. True where that happened."""
     try:
         _show(found)
+        found.wait()  # its controller has said how it ended and is just leaving
     except KeyboardInterrupt:
         note(f"\nStopping {found.name}: its trials write a checkpoint first. Ctrl-C again leaves it to itself.")
         try:
