@@ -18,6 +18,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from houndsight.backends import pool
 from houndsight.backends.local import HELD_BACK
@@ -76,12 +77,15 @@ def _warm_up(kind: str) -> None:
 
 
 def _prove_whole() -> None:
-    """Fork once, for that ends the threads that OpenBLAS starts at import, and see that no other is left."""
+    """Fork once, for that ends the threads that OpenBLAS starts at import, and see that no other is left, nor CUDA."""
     child = os.fork()
     if child == 0:
         os._exit(0 if title.show(["houndsight"], {}) else 1)
     if os.waitpid(child, 0)[1] != 0:
         sys.exit("the kernel cannot show a fork under a name of its own")
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        sys.exit("CUDA was initialised at import, and does not survive a fork")
     if fresh.threads() > 1:
         sys.exit(f"{fresh.threads() - 1} threads run after the imports, and would be missing in a fork")
 
