@@ -41,7 +41,9 @@ def mix(network: Network, batches: Batches, spec: ClassifierSpec, *, stop: Calla
     device = choose_device(spec.device)
     with settled(spec, device):
         network.to(device)
-        total, best, kept = {}, None, []
+        total: State = {}
+        best: Verdict | None = None
+        kept: list[str] = []
         for path in spec.soup:
             weights = _weights(Path(path), network)
             if spec.freeze == "all" and not _same_backbone(network, weights):
@@ -53,8 +55,9 @@ def mix(network: Network, batches: Batches, spec: ClassifierSpec, *, stop: Calla
             if verdict is None:
                 raise Stopped
             better = best is None or _rank(verdict, spec) > _rank(best, spec)
-            log.info("%s %s: validation loss %.4f, validation accuracy %.2f %%.",
-                     "With" if kept else "From", Path(path).parent.name, verdict.loss, 100 * verdict.accuracy)  # fmt: skip
+            said = "With" if kept else "From"
+            name = Path(path).parent.name
+            log.info("%s %s: loss %.4f, accuracy %.2f %%.", said, name, verdict.loss, 100 * verdict.accuracy)
             if better:
                 total, best = trial, verdict
                 kept.append(path)
