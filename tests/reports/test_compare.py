@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from houndsight.cli.app import run
 from houndsight.errors import SpecError
 from houndsight.folders import JobFolder
-from houndsight.reports import compare, comparison, tensors
+from houndsight.records.writer import RecordWriter
+from houndsight.reports import compare, comparison, summary, tensors
 from houndsight.reports.compare import Comparison
 from houndsight.reports.evidence import gather as lines_of
 from houndsight.reports.heat import encode
 from houndsight.reports.notebook import Findings
-from houndsight.spec import Finding, Index
+from houndsight.spec import Finding, Index, LoopSpec
 from houndsight.verbs import report as verb
 from houndsight.verbs.job import open_job
 from houndsight.workspace import Workspace
@@ -84,6 +86,25 @@ def test_what_fired_is_asked_by_severity(workspace: Path) -> None:
     assert verb.fired("one", "error", workspace=workspace) == []
     with pytest.raises(SpecError, match="severity 'bad'"):
         verb.fired("one", "bad", workspace=workspace)  # type: ignore[arg-type]
+
+
+def test_a_ci_run_fails_on_what_fired(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["report", "one", "--workspace", str(workspace), "--json", "--check"]
+    assert run([*asked, "error"]) == 0
+    assert json.loads(capsys.readouterr().out)["fired"] == []
+    assert run([*asked, "warning"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["fired"]) == 3
+    assert run(["report", "one", "two", "--workspace", str(workspace), "--no-open"]) == 0
+    assert capsys.readouterr().out.strip().endswith("compared-with-two.html")
+
+
+def test_the_page_of_a_watched_loop_names_its_model(tmp_path: Path) -> None:
+    spec = LoopSpec(program="train.py", models=("Net",), optimizers=("SGD",))
+    job = Workspace(tmp_path / "runs").create(spec, "loop")
+    with RecordWriter(job.records) as records:
+        for step in range(8):
+            records.scalar("loss", 1.0, step=step)
+    assert summary.gather(job).overview.trained == "Net in a loop of its own with SGD: 8 steps."
 
 
 def test_jobs_and_findings_show_themselves_in_a_notebook(workspace: Path) -> None:

@@ -104,7 +104,10 @@ def gather(job: JobFolder) -> Page:
             findings,
             failure,
             limit,
+            checked=job.check.is_file() or job.findings.is_file(),
         )
+    if raw.get("kind") == "loop":
+        overview = overview.model_copy(update={"trained": words.watched_loop(raw, status, curves)})
     return Page(
         job=job.name,
         state=status.state if status else None,

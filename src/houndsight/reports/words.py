@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from houndsight.reports import commands, limits
 from houndsight.reports.numbers import THIN, count, duration, percent, plural
@@ -25,16 +26,20 @@ def overview(
     findings: Sequence[Finding] | None,
     failure: Failure | None,
     limit: Limit | None = None,
+    *,
+    checked: bool = True,
 ) -> Overview:
     """The first screen from everything else.
 
     `used` are the settings that a classifier came to use; `findings` is None where nobody looked; `limit` is the
-    profiler's verdict.
+    profiler's verdict; `checked` says whether check or rules have looked.
     """
+    # What costs time is the answer to another question.
+    judged = [each for each in findings or () if each.source != "profiler"] if checked else None
     return Overview(
         trained=_trained(status, used or spec, data, curves, time),
         good=_good(status, results, curves),
-        healthy=_healthy(status, findings, failure, curves),
+        healthy=_healthy(status, judged, failure, curves),
         speed=limits.limited(limit, time) if limit else limits.spent(time),
         next=commands.after(name, status, spec, used),
         repairs=limits.repairs(findings or ()),
@@ -67,6 +72,18 @@ def _trained(
     extent += [f"in {duration(seconds)}"] if seconds else []
     extent += ["so far"] if extent and state not in FINAL_STATES else []
     return f"{sentence}{':' if steps else ''} {' '.join(extent)}".strip() + "."
+
+
+def watched_loop(raw: Mapping[str, Any], status: Status | None, curves: Sequence[Curve]) -> str:
+    """What a loop of somebody's own did, from its `LoopSpec` as JSON, in one sentence."""
+    steps = max((each.points[-1].step + 1 for each in curves if each.points and each.mode == "train"), default=0)
+    models = ", ".join(map(str, raw.get("models", ()))) or "A model"
+    means = ", ".join(map(str, raw.get("optimizers", ())))
+    sentence = f"{models} in a loop of its own{f' with {means}' if means else ''}"
+    extent = [plural(steps, "step")] * bool(steps)
+    if status and status.started and status.ended:
+        extent.append(f"in {duration(status.ended - status.started)}")
+    return f"{sentence}: {' '.join(extent)}." if extent else f"{sentence}."
 
 
 def network(spec: ClassifierSpec) -> str:
@@ -112,9 +129,6 @@ def _healthy(
         detail = f"{broken.mode} {broken.name} was not finite, first at step {count(broken.nonfinite_step or 0)}."
         return Verdict(tone="bad", headline="Non-finite values", detail=detail)
     if findings is None:
-        return Verdict(tone="quiet", headline="Not checked", detail="No rules watched this run.")
-    findings = [each for each in findings if each.source != "profiler"]  # what costs time is the next question's answer
-    if not findings:
         return Verdict(tone="quiet", headline="Not checked", detail="No rules watched this run.")
     issues = [each for each in findings if each.status == "IssuesFound" and each.severity != "info"]
     issues.sort(key=lambda each: each.severity != "error")
