@@ -179,12 +179,17 @@ SIZES = {"samples": 1000, "valid_samples": 500}
 
 
 def test_a_certain_gap_is_overfitting_and_a_small_sample_is_not() -> None:
-    moments = epochs([0.7, 0.8, 1.0], [0.7, 0.75, 0.75])
+    moments = epochs([0.7, 0.95, 1.0, 1.0, 1.0], [0.7, 0.74, 0.74, 0.74, 0.74])
     [found] = said("overfit", moments, facts(**SIZES))
-    assert found.step == 29
+    assert found.step == 39
     assert found.evidence["low"] > 0.15
     assert said("overfit", moments, facts(samples=1000, valid_samples=30)) == []
-    assert said("overfit", epochs([0.7, 0.9, 0.97], [0.7, 0.85, 0.88]), facts(**SIZES)) == []
+    assert said("overfit", epochs([0.7, 0.9, 0.97, 0.97], [0.7, 0.85, 0.88, 0.88]), facts(**SIZES)) == []
+
+
+def test_batch_norm_that_lags_in_the_first_epochs_is_no_overfitting() -> None:
+    climbing = epochs([0.4, 0.83, 0.96, 0.98, 0.99], [0.12, 0.49, 0.7, 0.85, 0.94])
+    assert said("overfit", climbing, facts(**SIZES)) == []
 
 
 def test_overfit_by_sagemakers_ratio() -> None:

@@ -10,16 +10,17 @@ from houndsight.records.rules.passes import Judged
 from houndsight.records.rules.rule import Rule
 from houndsight.spec import Finding
 
-GAP, RISE, LEAST = 0.15, 1.3, 40
+GAP, RISE, LEAST, OFTEN, LAST = 0.15, 1.3, 40, 3, 2
 
 
 class Overfit(Rule):
     """The network does well on the training images and certainly worse on others, or ever worse on others.
 
     Mathematics: the training accuracy of the epoch (better still: of a fixed probe in eval mode) minus the validation
-    accuracy, with Newcombe's 95 % interval, lies above 15 points; or the validation loss is 1.3 times its least value,
-    and has risen at 3 validations in a row while the training loss fell. SageMaker's way: (validation loss - training
-    loss) / training loss > `ratio_threshold` for more than `patience` validations.
+    accuracy, with Newcombe's 95 % interval, lies above 15 points at 3 validations in a row, or at the last 2, and
+    validation no longer gains 5 points (batch norm lags behind in the first epochs); or the validation loss is 1.3
+    times its least value, and has risen at 3 validations in a row while the training loss fell. SageMaker's way:
+    (validation loss - training loss) / training loss > `ratio_threshold` for more than `patience` validations.
     Source: Newcombe 1998 (Statistics in Medicine 17); Prechelt 1998; SageMaker Debugger's documentation.
     Severity: warning. Repair: early stopping at the best epoch, augmentation, fewer trained layers.
     """
@@ -32,7 +33,9 @@ class Overfit(Rule):
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
         self._seen = 0
-        self._over = 0
+        self._over = self._wide = 0
+        self._gap = (0.0, 0.0, 0.0)
+        self._train = Judged(0, float("nan"), float("nan"), 0)
         self._told = False
         self.compatible = any(name in self.given for name in ("patience", "ratio_threshold"))
 
@@ -52,21 +55,20 @@ class Overfit(Rule):
             yield found
 
     def finish(self, history: History) -> Iterator[Finding]:
-        """The last validation ends with the run."""
-        return self.judge(history)
+        """The last validation ends with the run, and a gap that stood twice is enough there."""
+        yield from self.judge(history)
+        if self._wide >= LAST and not self._told and not self.compatible:
+            yield self._apart(history)
 
     def _ours(self, history: History, valid: Judged, train: Judged) -> Iterator[Finding]:
         if min(valid.n, train.n) >= LEAST:
             hits, others = train.accuracy * train.n, valid.accuracy * valid.n
-            gap, low, high = gap_of_shares(hits, train.n, others, valid.n)
-            if low > GAP:
-                yield self.issue(
-                    f"Training accuracy {train.accuracy:.1%}, validation accuracy {valid.accuracy:.1%} at step "
-                    f"{valid.step}: {100 * gap:.0f} points apart (95 % interval {100 * low:.0f} to {100 * high:.0f}).",
-                    _repair(history),
-                    step=valid.step,
-                    evidence={"gap": gap, "low": low, "high": high, "train_n": train.n, "valid_n": valid.n},
-                )
+            self._gap = gap_of_shares(hits, train.n, others, valid.n)
+            self._train = train
+            before = history.validations[-2].accuracy if len(history.validations) > 1 else -1.0
+            self._wide = self._wide + 1 if self._gap[1] > GAP and valid.accuracy < before + 0.05 else 0
+            if self._wide >= OFTEN:
+                yield self._apart(history)
                 return
         losses = np.array([each.loss for each in history.validations])
         epochs = np.array([each.loss for each in history.epochs])
@@ -80,6 +82,17 @@ class Overfit(Rule):
                     step=valid.step,
                     evidence={"best": losses.min(), "now": losses[-1], "best_validation": int(losses.argmin()) + 1},
                 )
+
+    def _apart(self, history: History) -> Finding:
+        valid, train = history.validations[-1], self._train
+        gap, low, high = self._gap
+        return self.issue(
+            f"Training accuracy {train.accuracy:.1%}, validation accuracy {valid.accuracy:.1%} at step {valid.step}: "
+            f"{100 * gap:.0f} points apart (95 % interval {100 * low:.0f} to {100 * high:.0f}).",
+            _repair(history),
+            step=valid.step,
+            evidence={"gap": gap, "low": low, "high": high, "train_n": train.n, "valid_n": valid.n},
+        )
 
     def _theirs(self, valid: Judged, train: Judged) -> Iterator[Finding]:
         if valid.step < self.value("start_step") or not train.loss > 0:
