@@ -37,8 +37,6 @@ class Outcome:
     findings: list[Finding]
     accuracy: float
     steps: int
-    seconds: float
-    """CPU time of the rules."""
 
     def fired(self, least: str = "warning") -> set[str]:
         """Rules that found something of at least that severity."""
@@ -74,7 +72,7 @@ def watched(run: Run, folder: Path | None = None, every: int = 6) -> Outcome:
         scaler = torch.amp.GradScaler("cpu", init_scale=run.scaler, enabled=run.scaler > 0)
         with LoopDebugger(debugger, [net], [optimizer], records, scaler=scaler if run.scaler else None) as dbg:
             accuracy = _train(run, data, net, optimizer, scaler, dbg)
-    return Outcome(dbg.findings, accuracy, debugger.steps["train"], engines[0].seconds)
+    return Outcome(dbg.findings, accuracy, debugger.steps["train"])
 
 
 class _Told:

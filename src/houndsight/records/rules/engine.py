@@ -61,8 +61,6 @@ class Engine:
         """What was done because of findings."""
         self.running: list[subprocess.Popen[bytes]] = []
         """The commands that were started; they outlive the engine."""
-        self.seconds = 0.0
-        """CPU time of the calling thread spent here."""
         self._action = parse_action(on_finding)
         self._history = History(dict(facts), statistics)
         self._rules = [kind(asked.given.get(kind.name)) for kind in _chosen(asked)]
@@ -124,7 +122,6 @@ class Engine:
         moment, self._pending = self._pending, None
         if moment is None:
             return []
-        start = time.thread_time()
         self._history.add(moment)
         parts = _parts(moment)
         if parts == SCALARS and moment.mode == "train" and all(map(isfinite, moment.scalars.values())):
@@ -134,9 +131,7 @@ class Engine:
         hearing = self._hearing.get(parts)
         if hearing is None:
             hearing = self._hearing[parts] = [rule for rule in self._rules if rule.hears & parts]
-        new = self._ask(lambda rule: rule.judge(self._history), hearing)
-        self.seconds += time.thread_time() - start
-        return new
+        return self._ask(lambda rule: rule.judge(self._history), hearing)
 
     def close(self) -> list[Finding]:
         """Judge what is left, let every rule say its last word, and return `findings`."""

@@ -8,7 +8,7 @@ from houndsight.records.rules.history import History
 from houndsight.records.rules.rule import SCALARS, Rule
 from houndsight.spec import Finding
 
-STEPS, SIGMAS, SHARE = 5, 6.0, 0.75
+STEPS, ENOUGH, SIGMAS, SHARE = 5, 200, 6.0, 0.75
 
 
 class NotShuffled(Rule):
@@ -32,7 +32,13 @@ class NotShuffled(Rule):
         """Judge all batches so far."""
         seen, sizes = history.scalar("distinct_labels")[1], history.scalar("batch")[1]
         n = min(len(seen), len(sizes))
-        if self._told or n < STEPS or history.classes is None or "distinct_labels" not in history.moment.scalars:
+        if (
+            self._told
+            or n < STEPS
+            or n > ENOUGH
+            or history.classes is None
+            or "distinct_labels" not in history.moment.scalars
+        ):
             return
         batch = int(np.median(sizes[:n]))
         full = sizes[:n] == batch

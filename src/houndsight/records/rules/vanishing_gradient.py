@@ -44,8 +44,11 @@ class VanishingGradient(Rule):
             ours = flags.matrix & flags.trainable & flags.stepped & (small > 0)
             if ours.sum() < 2:
                 return
-            few = ours & (small < RELATIVE * np.median(small[ours]))
-            if (small[ours] < ABSOLUTE).all():
+            least, most = small[ours].min(), small[ours].max()
+            few = np.zeros(len(group), bool)
+            if least < RELATIVE * most:
+                few = ours & (small < RELATIVE * np.median(small[ours]))
+            if most < ABSOLUTE:
                 run = progress(history)
                 few = ours & bool(run and run.stuck)
         self.looked = True
