@@ -32,13 +32,7 @@ class NotShuffled(Rule):
         """Judge all batches so far."""
         seen, sizes = history.scalar("distinct_labels")[1], history.scalar("batch")[1]
         n = min(len(seen), len(sizes))
-        if (
-            self._told
-            or n < STEPS
-            or n > ENOUGH
-            or history.classes is None
-            or "distinct_labels" not in history.moment.scalars
-        ):
+        if self._told or not STEPS <= n <= ENOUGH or history.classes is None:
             return
         batch = int(np.median(sizes[:n]))
         full = sizes[:n] == batch
