@@ -13,8 +13,8 @@ from houndsight.errors import SpecError
 from houndsight.folders import JobFolder
 from houndsight.records.arrays import ArrayWriter, cells
 from houndsight.records.facts import add_facts
-from houndsight.records.rules.engine import COMMANDS, MOST, Engine
-from houndsight.records.rules.evaluate import evaluate
+from houndsight.records.rules.engine import COMMANDS, MOST, Engine, check
+from houndsight.records.rules.evaluate import evaluate, replay
 from houndsight.records.rules.moment import Moment, Samples
 from houndsight.records.rules.settings import Asked, parse, parse_action
 from houndsight.records.rules.table import RULES
@@ -246,6 +246,28 @@ def test_tensors_and_counts_that_come_late_change_nothing() -> None:
     for moment in waiting:
         late.feed(moment)
     assert late.close() == punctual.close()
+
+
+def test_a_resumed_job_remembers_and_does_nothing_twice(tmp_path: Path) -> None:
+    known, job = facts(loss="cross_entropy", samples=200), JobFolder(tmp_path)
+    write(course(), job, known)
+    engine = Engine(known, strict=True, folder=job, on_finding="stop:warning")
+    replay(engine, job, until=120)
+    assert not engine.actions
+    assert not job.findings.exists()
+    for moment in course():
+        if moment.step >= 120:
+            engine.feed(replace(moment, time=moment.time or 1.0))
+    assert {each.rule: each.status for each in engine.close()} == {
+        each.rule: each.status for each in evaluate(job, strict=True)
+    }
+    assert job.findings.exists()
+
+
+def test_all_that_is_wrong_with_rules_and_action_is_said_at_once() -> None:
+    with pytest.raises(SpecError, match=r"3 settings.*dead_rellu.*patiance.*stop:soon"):
+        check(["dead_rellu", "overfit:patiance=3"], "stop:soon")
+    check(["dead_relu:off"], "none")
 
 
 def test_a_run_is_compared_with_others(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ class Engine:
     ) -> None:
         """`rules` as `settings.parse` takes them; raises `SpecError` for a rule or parameter that is not there."""
         asked = parse(rules)
+        self.past = False
+        """Whether what is fed is long over: nothing is written or done about it then."""
         self.stop = False
         """Whether a finding asks for the training to stop, with a checkpoint."""
         self.actions: list[dict[str, Any]] = []
@@ -111,7 +113,7 @@ class Engine:
 
     def _keep(self, moment: Moment) -> None:
         """Add to the records what only the rules were told, so that they can be asked again afterwards."""
-        if self._folder is None or not moment.scalars or moment.time > 0:
+        if self._folder is None or self.past or not moment.scalars or moment.time > 0:
             return
         if self._told is None:
             self._told = RecordWriter(self._folder.records)
@@ -176,9 +178,9 @@ class Engine:
                 if said:
                     found += said
                     new += said
-        for finding in new:
-            self._act(finding)
-        if new:
+        if new and not self.past:
+            for finding in new:
+                self._act(finding)
             self._write()
         return new
 
@@ -243,8 +245,22 @@ def _parts(moment: Moment) -> frozenset[str]:
 
 
 def check(rules: Sequence[str], on_finding: str) -> None:
-    """Raise `SpecError` where the rules or the action could not be honoured; before a job is made."""
-    Engine({}, rules, on_finding=on_finding)
+    """Raise `SpecError` for all that could not be honoured of rules and action, at once; before a job is made."""
+    wrong = []
+    for asked in [*([each] for each in rules), list(rules)]:
+        try:
+            Engine({}, asked)
+        except SpecError as error:
+            wrong.append(error)
+    try:
+        parse_action(on_finding)
+    except SpecError as error:
+        wrong.append(error)
+    said = list(dict.fromkeys(str(error) for error in wrong))
+    if len(said) > 1:
+        raise SpecError(f"{len(said)} settings of the rules are wrong: " + " ".join(said))
+    if wrong:
+        raise wrong[0]
 
 
 def _chosen(asked: Asked) -> list[type[Rule]]:

@@ -34,10 +34,17 @@ def evaluate(
     return engine.close()
 
 
-def replay(engine: Engine, job: JobFolder) -> None:
-    """Feed a job's records to an engine, step by step; also how an engine of a resumed job learns what was before."""
+def replay(engine: Engine, job: JobFolder, until: int | None = None) -> None:
+    """Feed the records of a job to an engine, those of steps before `until`; nothing is done about what it finds.
+
+    So an engine of a job that is resumed at step `until` knows what was before, and loses no finding.
+    """
+    engine.past = True
     for moment in moments(job):
-        engine.feed(moment)
+        if until is None or moment.step < until:
+            engine.feed(moment)
+    engine.flush()
+    engine.past = False
 
 
 def moments(job: JobFolder) -> Iterator[Moment]:
