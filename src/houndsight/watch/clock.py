@@ -86,9 +86,10 @@ class LoopClock:
         """Write what has not been written."""
         if self.on:
             self._lap()
-            if not self._stepped:
+            if self._stepped or self.steps > self._first:  # steps too short to have been written yet
+                self._close_step(at_once=True)
+            else:
                 self._around("teardown")
-            self._close_step(at_once=True)
             self.on = False
 
     def _lap(self) -> None:
