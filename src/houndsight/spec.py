@@ -179,7 +179,7 @@ class ClassifierSpec(Frozen):
     split_seed: int = Field(default=0, ge=0)
     """Seed of the 80/10/10 split where the data has none of its own."""
     evaluate_test: bool = True
-    """Measure the model on the test split at the end; the trials of a tuning do not, so that nothing is chosen by it."""
+    """Measure the model on the test split at the end; trials of a tuning do not, so that nothing is chosen by it."""
 
     recipe: Literal["auto", "linear", "lp-ft", "seed", "plain"] = "auto"
     """What decides every setting that is not given: `linear` fits a linear head on frozen features in closed form,

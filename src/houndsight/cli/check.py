@@ -78,6 +78,7 @@ class Watch:
         self._drawn = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far the stage is."""
         now = time.monotonic()
         if now - self._drawn < 0.25 and done < total:
             return

@@ -79,7 +79,9 @@ def _what_else(data: bytes) -> str:
 def check_size(width: int, height: int, most: int = MAX_PIXELS) -> None:
     """Raise `ImageError` for more than `most` pixels, by default those that are ever decoded."""
     if width * height > most:
-        raise ImageError(f"{width:,} x {height:,} pixels, more than the limit of {most // 10**6 or most / 10**6:g} million")
+        raise ImageError(
+            f"{width:,} x {height:,} pixels, more than the limit of {most // 10**6 or most / 10**6:g} million"
+        )
     if width < 1 or height < 1:
         raise ImageError(f"{width} x {height} pixels")
 

@@ -7,7 +7,8 @@ float32. A step of 62 weights and 62 gradients with six statistics each takes 3.
 Names of tensors: `weight/<parameter>`, `gradient/<parameter>`, `update/<parameter>` (after minus before the step),
 `input/<module>` (what it was given, before it ran), `output/<module>`, `inputs` (what the network was given,
 normalised; `inputs/<channel>` each channel), `outputs` (what the whole network gave), `loss`. A module's further calls
-in a step are `<module>#2`, `#3`. Modes: `train`, `valid`, `predict`, `global`, and `probe` (a fixed part of the training images in eval mode).
+in a step are `<module>#2`, `#3`. Modes: `train`, `valid`, `predict`, `global`, and `probe` (a fixed part of the
+training images in eval mode).
 """
 
 import json

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Self
 
 import torch
@@ -103,11 +104,11 @@ class Inspector(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _watching() -> bool:
     """Whether the operation is the debugger's own."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("houndsight.watch."):
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
 
 
