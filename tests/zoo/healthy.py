@@ -3,7 +3,14 @@
 import itertools
 import random
 
+from torch import nn
+
 from .runs import Run
+
+
+def _first_frozen(net: nn.Sequential) -> nn.Module:
+    net[0].requires_grad_(False)
+    return net
 
 
 def healthy(count: int = 130) -> list[Run]:
@@ -42,4 +49,6 @@ def healthy(count: int = 130) -> list[Run]:
                 smoothing=draw.choice((0.0, 0.0, 0.1)),
             )
         )
+        if draw.random() < 0.2:
+            runs[-1] = runs[-1].but(build=_first_frozen, facts={"pretrained": True})
     return runs

@@ -135,6 +135,14 @@ def noisy(values: np.ndarray, seed: int = 0) -> list[Moment]:
     return losses((values + 0.1 * np.random.default_rng(seed).normal(size=len(values))).tolist())
 
 
+def test_a_loss_that_explodes_is_told_at_its_step() -> None:
+    [found] = said("exploding_tensor", losses([2.3, 2.2, 2.4, 1199.0, 3.0]))
+    assert (found.step, found.severity) == (3, "error")
+    [found] = said("exploding_tensor", losses([2.3, 2.2, float("nan")]))
+    assert found.step == 2
+    assert said("exploding_tensor", losses([0.01, 0.5, 2.0, 9.0])) == []  # from a network that knew its classes
+
+
 def test_a_loss_that_stands_is_named_once_and_one_that_falls_is_not() -> None:
     [found] = said("loss_not_decreasing", noisy(np.full(400, 2.3)))
     assert "guessing" in found.message

@@ -17,12 +17,12 @@ class Confusion(Rule):
     """Most images of a class are taken for one and the same other class, while the network is good otherwise.
 
     Mathematics: of a class's images in validation, the share taken for one other class, with Wilson's 95 % interval,
-    lies above one half; at least 8 images; at 4 validations in a row with more than 80 % of all images right, or at the
-    last 3, with more than half of them right, where accuracy had settled (by less than 5 points). SageMaker's way: a
-    diagonal share C[i,i] / sum_j C[i,j] below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since
-    by the whole diagonal, as documented, no perfect matrix of several classes passes.
+    lies above one half; at least 8 images; at 4 validations in a row with more than half of all images right, or at the
+    last 3 where accuracy had settled (by less than 5 points). SageMaker's way: a diagonal share C[i,i] / sum_j C[i,j]
+    below `min_diag`, or C[j,i] / sum_j C[j,i] above `max_off_diag`, by row, since by the whole diagonal, as documented,
+    no perfect matrix of several classes passes.
     Source: Wilson 1927; SageMaker Debugger's documentation.
-    Severity: warning, info up to 80 % accuracy. Repair: look at both folders.
+    Severity: warning; info up to 80 % accuracy, unless the two are taken for each other. Repair: look at both folders.
     """
 
     name = "confusion"
@@ -49,7 +49,7 @@ class Confusion(Rule):
         pairs = self._theirs(counts) if self.compatible else _taken_for(counts)
         self._held = {pair: self._held.get(pair, 0) + 1 for pair in pairs}
         self._shares.append(float(np.trace(counts)) / int(counts.sum()))
-        if self.compatible or self._shares[-1] > SURE:
+        if self.compatible or self._shares[-1] > GOOD:
             yield from self._tell(history, 2 if self.compatible else WAIT)
 
     def finish(self, history: History) -> Iterator[Finding]:
@@ -73,14 +73,15 @@ class Confusion(Rule):
         if not new or counts is None:
             return
         self._told |= set(new)
-        true, other = new[0]
+        swapped = [pair for pair in new if (pair[1], pair[0]) in pairs]
+        true, other = swapped[0] if swapped else new[0]
         named = [f"{class_name(history, i)} for {class_name(history, j)}" for i, j in new]
         yield self.issue(
             f"{counts[true, other]} of {counts[true].sum()} validation images of {class_name(history, true)} are taken "
             f"for {class_name(history, other)}{f'; {len(new) - 1} more pairs are like that' if len(new) > 1 else ''}.",
             f"Look at the images of both: are their folders swapped, or is it one class? Try `houndsight check`. "
             f"Then give more images of {class_name(history, true)}.",
-            severity="warning" if self.compatible or self._shares[-1] > SURE else "info",
+            severity="warning" if self.compatible or self._shares[-1] > SURE or swapped else "info",
             step=history.moment.step,
             evidence={"pairs": named[:20], "counts": [int(counts[pair]) for pair in new[:20]]},
         )

@@ -1,6 +1,7 @@
 """Values that are not finite, or on their way there; a rule over all tensors after each saved step."""
 
 from collections.abc import Iterator
+from math import log
 
 import numpy as np
 
@@ -9,16 +10,17 @@ from houndsight.records.rules.progress import lower_rate, progress
 from houndsight.records.rules.rule import Rule, Streak, listed
 from houndsight.spec import Finding
 
-GROWTH, STEPS, AGAIN = 100.0, 3, 8
+GROWTH, FAR, STEPS, AGAIN = 100.0, 20.0, 3, 8
 
 
 class ExplodingTensor(Rule):
     """A tensor holds NaN or an infinity, or a gradient grows far out of its own range, or the loss is not finite.
 
-    Mathematics: a non-finite L2 norm (it is not finite as soon as one value is not), a non-finite loss; or a gradient
-    whose L2 norm exceeds 100 times its own median over the last 32 saved steps and 20 MAD above it in log10, at 3
-    saved steps in a row, while the loss has risen. Source: SageMaker Debugger's documentation; Pascanu et al. 2013
-    (ICML). Severity: error where a value is not finite, else warning. Repair: the learning rate over ten.
+    Mathematics: a non-finite L2 norm (it is not finite as soon as one value is not); a loss that is not finite, or 20
+    times the first one or that of guessing; or a gradient whose L2 norm exceeds 100 times its own median over the last
+    32 saved steps and 20 MAD above it in log10, at 3 saved steps in a row, while the loss has not fallen.
+    Source: SageMaker Debugger's documentation; Pascanu et al. 2013 (ICML).
+    Severity: error where a value is not finite or the loss explodes, else warning. Repair: the learning rate over ten.
     """
 
     name = "exploding_tensor"
@@ -28,30 +30,44 @@ class ExplodingTensor(Rule):
 
     def __init__(self, given: dict[str, str] | None = None) -> None:
         super().__init__(given)
-        self._finite = True
+        self._finite, self._told, self._heard = True, False, 0
         self._streak = Streak(STEPS)
         self._saved = 0
         self._usual = self._spread = np.empty(0)
 
     def judge(self, history: History) -> Iterator[Finding]:
         """Look for what is not finite, then for growth."""
-        moment = history.moment
-        loss = moment.scalars.get("loss", 0.0)
-        if "loss" in moment.scalars:
-            self.looked = True
-        if moment.values is not None:
+        yield from self._losses(history)
+        if history.moment.values is not None:
             self.looked = True
             yield from self._not_finite(history)
-            yield from self._growing(history)
-        if self._finite and not np.isfinite(loss) and not (self.value("only_nan") and not np.isnan(loss)):
-            self._finite = False
-            yield self.issue(
-                f"The loss of step {moment.step} is {loss}.",
-                lower_rate(history, 10),
-                severity="error",
-                step=moment.step,
-                evidence={"loss": loss},
-            )
+            if history.moment.mode == "train":
+                yield from self._growing(history)
+
+    def finish(self, history: History) -> Iterator[Finding]:
+        """Losses that came alone may not have been judged yet."""
+        yield from self._losses(history)
+
+    def _losses(self, history: History) -> Iterator[Finding]:
+        steps, losses = history.scalar("loss")
+        new, self._heard = losses[self._heard :], max(self._heard, len(losses))
+        if not len(new) or self._told:
+            return
+        self.looked = True
+        usual = max(float(losses[0]), log(history.classes or 3))
+        bad = np.isnan(new) if self.value("only_nan") else ~(new <= FAR * usual)
+        if not bad.any():
+            return
+        self._told = True
+        at = len(losses) - len(new) + int(np.argmax(bad))
+        finite = bool(np.isfinite(losses[at]))
+        yield self.issue(
+            f"The loss of step {steps[at]} is {losses[at]:.4g}; it was {losses[0]:.4g} at first.",
+            lower_rate(history, 10),
+            severity="error",
+            step=int(steps[at]),
+            evidence={"loss": losses[at], "first": losses[0], "finite": finite},
+        )
 
     def _not_finite(self, history: History) -> Iterator[Finding]:
         if history.finite():

@@ -83,7 +83,7 @@ def _is(squashed: str, outputs: dict[str, float], history: History, kind: str) -
     inside = least >= 0 and most <= 1 and most > least
     even = classes is not None and abs(mean * classes - 1) < 1e-3
     if squashed == "relu":
-        return least == 0 and outputs.get("zeros", 0.0) > 0.01 and not (inside and even)
+        return least == 0 < most and 0.01 < outputs.get("zeros", 0.0) < 1 and not (inside and even)
     if squashed == "softmax":
         return inside and even
     if squashed == "sigmoid":
