@@ -8,6 +8,7 @@ from houndsight.metrics import wilson
 from houndsight.records.rules.history import RING, History
 from houndsight.records.rules.moment import Moment
 from houndsight.records.rules.numbers import blocks, difference, gap_of_shares, mad, share, slope, t975
+from houndsight.records.rules.passes import Judged, Passes
 from houndsight.records.rules.progress import rounded
 from houndsight.records.rules.rule import Streak
 
@@ -83,3 +84,21 @@ def test_the_history_is_bounded_and_new_tensors_may_join() -> None:
     assert np.isnan(history.now(group, "mean")).all()
     assert history.one("a/y") == {"l2": 3 * RING - 1, "std": 3 * RING - 1}
     assert len(history.window(group, "l2", 4, "valid")) == 0
+
+
+def test_a_validation_is_put_together_from_parts_in_any_order() -> None:
+    counts = np.diag([30, 20])
+    passes = Passes("loss", patient=True)
+    passes.add(9, Moment(9, "valid", scalars={"loss": 1.0, "accuracy": 0.9}), 0)
+    assert passes.done == []
+    passes.add(19, Moment(19, "valid", scalars={"loss": 0.5}), 0)
+    assert [each.n for each in passes.done] == [0]
+    passes.add(9, Moment(9, "valid", confusion=counts), 0)
+    assert passes.done == [Judged(9, 1.0, 1.0, 50)]
+    passes.add(19, Moment(19, "valid", confusion=counts), 0)
+    assert [(each.step, each.loss, each.n) for each in passes.done] == [(9, 1.0, 50), (19, 0.5, 50)]
+    for step in range(29, 800, 10):
+        passes.add(step, Moment(step, "valid", scalars={"loss": 0.5}), 0)
+    passes.add(9, Moment(9, "valid", confusion=counts), 0)  # long forgotten
+    passes.end(0)
+    assert len(passes.done) == 80

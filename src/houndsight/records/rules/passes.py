@@ -6,6 +6,8 @@ import numpy as np
 
 from houndsight.records.rules.moment import Moment
 
+KEPT = 16  # passes whose parts are remembered
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -35,33 +37,39 @@ class Passes:
         self._loss, self._patient = loss, patient
         self._parts: dict[int, list[Moment]] = {}
         self._open: list[int] = []
+        self._places: dict[int, int] = {}
 
     def add(self, step: int, moment: Moment, n: int) -> None:
         """A part of the pass that ended at `step`; `n` is the number of its images where the counts do not say it."""
         if step not in self._parts:
+            if step in self._places:
+                return  # so old that its parts were forgotten
             self.end(n)
             self._parts[step] = []
             self._open.append(step)
-            for old in sorted(self._parts)[:-2]:
-                del self._parts[old]
+            if len(self._parts) > KEPT:
+                del self._parts[next(iter(self._parts))]
         self._parts[step].append(moment)
         judged = self._judge(step, n)
         known = (np.isfinite(judged.loss), np.isfinite(judged.accuracy), judged.n > 0)
         whole = all(known) if self._patient else any(known[:2])
-        if step in self._open:
-            if whole:
-                self._open.remove(step)
-                self.done.append(judged)
-        elif self.done and self.done[-1].step == step:
-            self.done[-1] = judged
+        if step in self._places:
+            self.done[self._places[step]] = judged
+        elif step in self._open and whole:
+            self._open.remove(step)
+            self._list(judged)
 
     def end(self, n: int) -> None:
         """Nothing more comes of the passes so far."""
         for step in self._open:
             judged = self._judge(step, n)
             if np.isfinite(judged.loss) or np.isfinite(judged.accuracy):
-                self.done.append(judged)
+                self._list(judged)
         self._open.clear()
+
+    def _list(self, judged: Judged) -> None:
+        self._places[judged.step] = len(self.done)
+        self.done.append(judged)
 
     def _judge(self, step: int, n: int) -> Judged:
         parts = self._parts[step]
