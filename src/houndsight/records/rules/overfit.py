@@ -10,14 +10,14 @@ from houndsight.records.rules.passes import Judged
 from houndsight.records.rules.rule import Rule
 from houndsight.spec import Finding
 
-GAP, RISE, LEAST, OFTEN, LAST = 0.15, 1.3, 40, 3, 2
+GAP, RISE, LEAST, OFTEN, LAST = 0.12, 1.3, 30, 3, 2
 
 
 class Overfit(Rule):
     """The network does well on the training images and certainly worse on others, or ever worse on others.
 
     Mathematics: the training accuracy of the epoch (better still: of a fixed probe in eval mode) minus the validation
-    accuracy, with Newcombe's 95 % interval, lies above 15 points at 3 validations in a row, or at the last 2, and
+    accuracy, with Newcombe's 95 % interval, lies above 12 points at 3 validations in a row, or at the last 2, and
     validation no longer gains 5 points (batch norm lags behind in the first epochs); or the validation loss is 1.3
     times its least value, and has risen at 3 validations in a row while the training loss fell. SageMaker's way:
     (validation loss - training loss) / training loss > `ratio_threshold` for more than `patience` validations.
