@@ -1,5 +1,6 @@
 """A workspace with a warm process, and scripts run as jobs from it and cold."""
 
+import re
 import socket
 import sys
 import threading
@@ -129,5 +130,6 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 
 def log(job: JobFolder) -> str:
-    """What the script printed, without the folder of its job."""
-    return job.log.read_text(encoding="utf-8").replace(str(job.path), "JOB").replace(job.name, "NAME")
+    """What the script printed, without the folder of its job; where that is deep, temporary files lie elsewhere."""
+    text = job.log.read_text(encoding="utf-8").replace(str(job.path), "JOB").replace(job.name, "NAME")
+    return re.sub(r"/[^\"' ]*/houndsight-\d+-[0-9a-f]+", "SCRATCH", text).replace("JOB/tmp", "SCRATCH")
