@@ -90,21 +90,6 @@ def _imbalanced(data: Data, generator: torch.Generator) -> Data:
     return replace(data, train=data.train[keep], train_labels=data.train_labels[keep])
 
 
-def _missing(data: Data, generator: torch.Generator) -> Data:
-    keep = data.train_labels != 6
-    return replace(data, train=data.train[keep], train_labels=data.train_labels[keep])
-
-
-def _broken_pixel(data: Data, generator: torch.Generator) -> Data:
-    train = data.train.clone()
-    train[50, 0, 3, 3] = float("nan")
-    return replace(data, train=train)
-
-
-def _any_label(logits: Tensor, labels: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits, labels[torch.randperm(len(labels))])
-
-
 def _leaked(data: Data, generator: torch.Generator) -> Data:
     half = len(data.valid) // 2
     return replace(
@@ -130,7 +115,7 @@ def _sorted(data: Data, generator: torch.Generator) -> Data:
 
 
 def _few(data: Data, generator: torch.Generator) -> Data:
-    return replace(data, train=data.train[:30], train_labels=data.train_labels[:30])
+    return replace(data, train=data.train[:50], train_labels=data.train_labels[:50])
 
 
 def _norms_awake(net: nn.Module) -> None:
@@ -177,10 +162,10 @@ MEAN_OVER_STD = 0.305 / 0.376
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "learning rate x100",
-        ("weight_update_ratio", "exploding_tensor", "dead_relu"),
+        ("weight_update_ratio", "exploding_tensor", "loss_not_decreasing"),
         lambda run: run.but(lr=run.lr * 100),
     ),
-    Fault("learning rate /1000", ("weight_update_ratio",), lambda run: run.but(lr=run.lr / 1000)),
+    Fault("learning rate /1000", ("weight_update_ratio", "loss_not_decreasing"), lambda run: run.but(lr=run.lr / 1000)),
     Fault(
         "weights start at zero",
         ("poor_weight_initialization", "all_zero"),
@@ -192,18 +177,13 @@ FAULTS: tuple[Fault, ...] = (
         lambda run: run.but(build=_weights(lambda weight: weight.fill_(0.01))),
     ),
     Fault(
-        "weights start 1000 times too small",
-        ("poor_weight_initialization", "vanishing_gradient"),
-        lambda run: run.but(build=_weights(lambda weight: weight.mul_(1e-3))),
-    ),
-    Fault(
         "weights start 20 times too large",
         ("poor_weight_initialization", "initial_loss"),
         lambda run: run.but(build=_weights(lambda weight: weight.mul_(20), last=True)),
     ),
     Fault(
         "activations explode with depth",
-        ("poor_weight_initialization", "initial_loss"),
+        ("poor_weight_initialization", "initial_loss", "exploding_tensor"),
         lambda run: run.but(architecture="plain", build=_weights(lambda weight: weight.mul_(100), last=True)),
         lambda run: run.but(architecture="plain"),
     ),
@@ -229,7 +209,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a layer is missing in the optimizer",
-        ("optimizer_coverage", "unchanged_tensor"),
+        ("optimizer_coverage",),
         lambda run: run.but(parameters=lambda net: list(net.parameters())[:-2]),
     ),
     Fault("a layer is detached", ("optimizer_coverage",), lambda run: run.but(build=_detached)),
@@ -239,7 +219,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "constant inputs",
-        ("check_input_images",),
+        ("check_input_images", "all_zero"),
         lambda run: run.but(scale=lambda images: torch.full_like(images, -MEAN_OVER_STD)),
     ),
     Fault(
@@ -252,19 +232,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "shuffled labels",
-        ("validation_at_chance", "overfit"),
+        ("loss_not_decreasing", "validation_at_chance", "overfit"),
         lambda run: run.but(data=_shuffled),
-    ),
-    Fault(
-        "labels drawn anew in every batch",
-        ("loss_not_decreasing", "validation_at_chance"),
-        lambda run: run.but(epochs=8, loss=_any_label),
-    ),
-    Fault("a pixel is not a number", ("nonfinite_origin", "exploding_tensor"), lambda run: run.but(data=_broken_pixel)),
-    Fault(
-        "a class is missing in training",
-        ("class_never_predicted", "class_imbalance"),
-        lambda run: run.but(data=_missing),
     ),
     Fault("10 % wrong labels", ("label_suspects",), lambda run: run.but(data=_noisy)),
     Fault("1:60 imbalance", ("class_imbalance",), lambda run: run.but(data=_imbalanced)),
@@ -313,10 +282,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault("metrics divided as integers", ("integer_metrics",), lambda run: run.but(metric=lambda right, n: right // n)),
     Fault(
         "weight decay 10",
-        ("weight_decay",),
+        ("weight_decay", "tensor_variance"),
         lambda run: run.but(optimizer="adamw", lr=2e-3, weight_decay=10.0),
     ),
-    Fault("thirty images learnt by heart", ("overfit",), lambda run: run.but(data=_few, epochs=60, batch=16)),
+    Fault("fifty images learnt by heart", ("overfit",), lambda run: run.but(data=_few, epochs=30, batch=16)),
 )
 """Every mistake of the zoo."""
 
