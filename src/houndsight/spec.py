@@ -312,6 +312,16 @@ class ScriptSpec(Frozen):
     """Longest run; the job is stopped after it."""
     instance_type: str = "local"
     """What the script is told it runs on."""
+    debug: Literal["auto", "off"] = "auto"
+    """Whether the script's training is watched: losses, tensors, rules, and where its time goes."""
+    hook_config: dict[str, Any] | None = None
+    """SageMaker's DebugHookConfig: what is saved, and when; None lets the debugger choose."""
+    rules: tuple[str, ...] = ()
+    """Rules that are asked differently, as `name:parameter=value`, or not at all, as `name:off`."""
+    on_finding: str = "none"
+    """What a finding leads to, as for `ClassifierSpec`."""
+    profile_interval: float = Field(default=0.5, ge=0.1, le=60.0)
+    """Seconds between two samples of the machine."""
 
 
 class LoopSpec(Frozen):

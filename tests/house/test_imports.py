@@ -9,7 +9,7 @@ from .tree import LEVELS, Source, sources
 
 TORCH = (
     *("data/images.py", "data/loader.py", "models/", "features/", "watch/", "serving/", "training/", "contract/"),
-    "warm/",
+    *("warm/", "scripts/"),
 )
 FENCES = {
     "torch": TORCH,

@@ -27,6 +27,7 @@ LEVELS = {
     "serving": 2,
     "training": 3,
     "reports": 3,
+    "scripts": 3.9,
     "contract": 4,
     "live": 5,
     "aws": 5,
