@@ -312,6 +312,17 @@ class ScriptSpec(Frozen):
     """Longest run; the job is stopped after it."""
     instance_type: str = "local"
     """What the script is told it runs on."""
+    opt_ml: Literal["auto", "always", "never"] = "auto"
+    """Give the script the folders of its job at /opt/ml, for itself alone: where its code names them, always, never."""
+    allow_requirements: bool = False
+    """Install what requirements.txt asks for, and the package itself where there is a setup.py, into an environment of
+    their own, once per content."""
+    trust_pickle: bool = False
+    """Let torch.load run what a file of the job's own folders holds: whole modules are pickles, which are programs."""
+    s3_endpoint: str | None = None
+    """Address of the S3 server that channels are fetched from and that the script reads itself."""
+    checkpoint_config: dict[str, Any] | None = None
+    """SageMaker's CheckpointConfig, for a script that reads input/config/checkpointconfig.json; nothing is copied."""
     debug: Literal["auto", "off"] = "auto"
     """Whether the script's training is watched: losses, tensors, rules, and where its time goes."""
     hook_config: dict[str, Any] | None = None
