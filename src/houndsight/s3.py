@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,7 @@ WORKERS = 16
 ATTEMPTS = 5
 _BLOCK = 1 << 18
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+_SERVER: ContextVar[str] = ContextVar("_SERVER", default="")
 _ADDRESS = re.compile(r"s3://([^/]+)(?:/(.*))?", re.DOTALL)
 
 
@@ -52,9 +54,19 @@ def parse(address: str) -> tuple[str, str]:
     return match[1], (match[2] or "").strip("/")
 
 
+@contextmanager
+def at(server: str | None) -> Iterator[None]:
+    """Within the block, S3 is the server at this address; None changes nothing."""
+    token = _SERVER.set(server or _SERVER.get())
+    try:
+        yield
+    finally:
+        _SERVER.reset(token)
+
+
 def endpoint() -> str:
     """The address of the server where it is not Amazon's, else nothing."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return _SERVER.get() or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def connect() -> Any:
@@ -81,7 +93,7 @@ def connect() -> Any:
         if session.get_credentials() is None:
             log.info("No AWS credentials at hand: asking as anybody.")
             options["signature_version"] = UNSIGNED
-        return session.client("s3", config=Config(**options))
+        return session.client("s3", config=Config(**options), endpoint_url=_SERVER.get() or None)
     except (BotoCoreError, ValueError) as error:
         raise DataError(f"S3 cannot be set up: {error}", "Check AWS_ENDPOINT_URL_S3 and ~/.aws/config.") from error
 

@@ -319,8 +319,6 @@ class ScriptSpec(Frozen):
     their own, once per content."""
     trust_pickle: bool = False
     """Let torch.load run what a file of the job's own folders holds: whole modules are pickles, which are programs."""
-    s3_endpoint: str | None = None
-    """Address of the S3 server that channels are fetched from and that the script reads itself."""
     checkpoint_config: dict[str, Any] | None = None
     """SageMaker's CheckpointConfig, for a script that reads input/config/checkpointconfig.json; nothing is copied."""
     debug: Literal["auto", "off"] = "auto"

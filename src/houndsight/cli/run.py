@@ -1,15 +1,16 @@
 """`houndsight run`: a training script written for SageMaker as a job, followed until it ends."""
 
 import json as json_
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from cyclopts import Parameter
 
 from houndsight.cli.finish import finish, heading, results
-from houndsight.cli.flags import Cold, Json, Place
+from houndsight.cli.flags import AllowRequirements, Cold, Json, OptMl, Place, S3Endpoint, TrustPickle
 from houndsight.cli.output import note, say, table
 from houndsight.errors import SpecError
 from houndsight.reports.ran import ScriptOutcome
+from houndsight.tuning.written import read_file
 from houndsight.verbs import run as verbs
 from houndsight.verbs.job import Job
 
@@ -21,7 +22,11 @@ def run(
     /,
     *,
     channel: Annotated[
-        Pairs, Parameter(metavar="NAME=DIR", help="Data of a channel; a folder alone is the channel 'training'.")
+        Pairs,
+        Parameter(
+            metavar="NAME=DIR",
+            help="Data of a channel: a folder, a zip, or an address (s3, http); alone it is the channel 'training'.",
+        ),
     ] = None,
     hp: Annotated[
         Pairs, Parameter(metavar="NAME=VALUE", help="Hyperparameter; JSON where it is JSON, else text.")
@@ -32,7 +37,11 @@ def run(
     ] = None,
     env: Annotated[Pairs, Parameter(metavar="NAME=VALUE", help="Environment variable for the script.")] = None,
     source_dir: Annotated[
-        str | None, Parameter(metavar="DIR", help="Folder of the script's code, copied whole; else the script alone.")
+        str | None,
+        Parameter(
+            metavar="DIR",
+            help="Folder of the script's code or a sourcedir.tar.gz, copied whole; else the script alone.",
+        ),
     ] = None,
     max_minutes: Annotated[float | None, Parameter(metavar="NUMBER", help="Stop the job after so long.")] = None,
     name: Annotated[
@@ -40,6 +49,13 @@ def run(
     ] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the job goes on alone.")] = False,
     cold: Cold = False,
+    opt_ml: OptMl = "auto",
+    allow_requirements: AllowRequirements = False,
+    trust_pickle: TrustPickle = False,
+    s3_endpoint: S3Endpoint = None,
+    checkpoint_config: Annotated[
+        str | None, Parameter(metavar="FILE", help="SageMaker's CheckpointConfig as JSON, for the script to read.")
+    ] = None,
     workspace: Place = None,
     json: Json = False,
 ) -> int:
@@ -60,6 +76,11 @@ def run(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         wait=False,
         cold=cold,
+        opt_ml=cast(Any, opt_ml),
+        allow_requirements=allow_requirements,
+        trust_pickle=trust_pickle,
+        s3_endpoint=s3_endpoint,
+        checkpoint_config=None if checkpoint_config is None else read_file(checkpoint_config),
     )
     return finish(job, detach=detach, json=json, summary=_summary, documented=_document, where=_where)
 

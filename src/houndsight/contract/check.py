@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from houndsight.contract.environment import OURS
+from houndsight.contract.program import opt_ml_problems
 from houndsight.contract.source import MOST_BYTES, to_copy
 from houndsight.errors import did_you_mean
 from houndsight.spec import ScriptSpec
@@ -37,6 +38,7 @@ def problems(spec: ScriptSpec) -> list[str]:
         *_hyperparameters(spec.hyperparameters),
         *metric_problems(spec.metrics),
         *_environment(spec.environment),
+        *_opt_ml(spec),
     ]
 
 
@@ -57,6 +59,10 @@ def _entry_point(spec: ScriptSpec) -> Iterator[str]:
         yield f"entry_point: '{script}' cannot be read."
     elif not spec.alone:
         yield from _too_large(spec)
+
+
+def _opt_ml(spec: ScriptSpec) -> list[str]:
+    return opt_ml_problems(spec, to_copy(spec)) if (Path(spec.source_dir) / spec.entry_point).is_file() else []
 
 
 def _too_large(spec: ScriptSpec) -> Iterator[str]:
@@ -82,6 +88,11 @@ def _near(path: Path) -> str:
     return did_you_mean(path.name, beside)
 
 
+def is_elsewhere(channel: str) -> bool:
+    """Whether a channel is fetched or unpacked before the start: an address, or a zip on this machine."""
+    return "://" in channel or (channel.endswith(".zip") and Path(channel).is_file())
+
+
 def _channels(channels: Mapping[str, str]) -> Iterator[str]:
     if len(channels) > MOST_CHANNELS:
         yield f"channels: {len(channels)} are given, SageMaker takes {MOST_CHANNELS}."
@@ -92,9 +103,9 @@ def _channels(channels: Mapping[str, str]) -> Iterator[str]:
         other = upper.setdefault(name.upper(), name)
         if other != name:
             yield f"channels: '{other}' and '{name}' would share SM_CHANNEL_{name.upper()}; rename one."
-        if folder.startswith("s3://"):
-            yield f"channels.{name}: '{folder}' is on S3; download it and give the folder."
-        elif Path(folder).is_file():
+        if is_elsewhere(folder):
+            continue  # what it holds is seen when it is fetched
+        if Path(folder).is_file():
             yield f"channels.{name}: '{folder}' is a file; give the folder that holds it."
         elif not Path(folder).is_dir():
             yield f"channels.{name}: there is no folder '{folder}'. {_near(Path(folder))}".strip()

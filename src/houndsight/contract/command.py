@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)")
+_WHEEL = re.compile(r"(?:^|/)([A-Za-z0-9_.]+)-[^/\s]+\.whl")
 
 
-def command(code: Path, entry_point: str, arguments: list[str]) -> list[str]:
+def command(code: Path, entry_point: str, arguments: list[str], python: str = sys.executable) -> list[str]:
     """The words of the command, run in `code`: the choice is `sagemaker-training`'s.
 
-    A `.py` file runs under this Python, as `-m module` where a setup.py lies beside it. Anything else is made
+    A `.py` file runs under `python`, as `-m module` where a setup.py lies beside it. Anything else is made
     executable and started by its `#!` line, or by /bin/sh where it has none.
     """
     if not entry_point.endswith(".sh") and (code / "setup.py").is_file():
-        return [sys.executable, "-m", entry_point.removesuffix(".py"), *arguments]
+        return [python, "-m", entry_point.removesuffix(".py"), *arguments]
     if entry_point.endswith(".py"):
-        return [sys.executable, "--", entry_point, *arguments]
+        return [python, "--", entry_point, *arguments]
     script = code / entry_point
     script.chmod(script.stat().st_mode | 0o700)
     with script.open("rb") as file:
@@ -41,10 +42,17 @@ def not_installed(code: Path) -> list[str]:
         return []
     missing = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        match = _REQUIREMENT.match(line.strip())
-        if match is not None and "://" not in line and not _installed(match[1]):
-            missing.append(match[1])
+        name = _name(line.strip())
+        if name and not _installed(name):
+            missing.append(name)
     return list(dict.fromkeys(missing))
+
+
+def _name(line: str) -> str:
+    """The package that a line asks for: `name>=1`, `name @ address`, or the name of a wheel; else nothing."""
+    wheel = _WHEEL.search(line)
+    match = wheel or _REQUIREMENT.match(line)
+    return "" if match is None or (wheel is None and "://" in line and "@" not in line) else match[1]
 
 
 def _installed(name: str) -> bool:

@@ -3,7 +3,7 @@
 | SageMaker              | here                                                          |
 |------------------------|---------------------------------------------------------------|
 | /opt/ml/code           | code/: a copy of the source folder, made once                 |
-| /opt/ml/input/config   | input/config/: hyperparameters, inputdataconfig, resourceconfig |
+| /opt/ml/input/config   | input/config/: hyperparameters, inputdataconfig, resourceconfig, ... |
 | /opt/ml/input/data/X   | input/data/X: a link to the channel's folder                  |
 | /opt/ml/model          | model/, packed into output/model.tar.gz                       |
 | /opt/ml/output/data    | output/data/, packed into output/output.tar.gz                |
@@ -99,7 +99,20 @@ def configuration(job: JobFolder, spec: ScriptSpec, region: str, interface: str)
             "instance_groups": [group],
             "network_interface_name": interface,
         },
+        **_further(spec),
     }
+
+
+def _further(spec: ScriptSpec) -> dict[str, Any]:
+    """The documents that are there only where they were asked for: of the debugger, the profiler and checkpoints."""
+    found: dict[str, Any] = {}
+    if spec.hook_config is not None:
+        found["debughookconfig"] = spec.hook_config
+    if "profile_interval" in spec.model_fields_set:
+        found["profilerconfig"] = {"ProfilingIntervalInMilliseconds": round(1000 * spec.profile_interval)}
+    if spec.checkpoint_config is not None:
+        found["checkpointconfig"] = {"LocalPath": "/opt/ml/checkpoints", **spec.checkpoint_config}
+    return found
 
 
 def scratch_folder(job: JobFolder) -> Path:

@@ -14,7 +14,6 @@ from typing import Literal
 from houndsight.backends.base import Stop
 from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, split
-from houndsight.contract.command import command, not_installed
 from houndsight.contract.environment import Machine, environment, this_machine
 from houndsight.contract.failure import HEAD, MOST, MOST_ERROR, FailureText, hint
 from houndsight.contract.life import Ending, Limits, Script, kill_left
@@ -22,6 +21,7 @@ from houndsight.contract.lines import LineTap
 from houndsight.contract.metrics import MODE, MetricScanner
 from houndsight.contract.outcome import failed_at, machine_facts, summary
 from houndsight.contract.pack import pack
+from houndsight.contract.program import Program, program
 from houndsight.errors import JobError
 from houndsight.folders import JobFolder
 from houndsight.records.writer import RecordWriter
@@ -68,19 +68,16 @@ def run_script(
     if stop():
         return "STOPPED"
     hyperparameters, _ = split(as_read(config["hyperparameters"]))
-    words = command(job.code, spec.entry_point, arguments(hyperparameters))
-    missing = not_installed(job.code)
-    if missing:
-        log.warning("requirements.txt asks for what is not installed here: %s.", ", ".join(missing))
+    started = program(job, spec, arguments(hyperparameters))
     recorded = _recorded(job) if again else {}
     with _scratch(job):
-        variables = environment(job, spec, config, machine, os.environ)
+        variables = started.variables(environment(job, spec, config, machine, os.environ))
         scanner = MetricScanner(spec.metrics, records, recorded)
-        run = _live(job, spec, words, variables, machine, scanner, stop, grace)
+        run = _live(job, spec, started, variables, machine, scanner, stop, grace)
     job.output.mkdir(exist_ok=True)  # a script may have done anything to it
     left = ((job.model, job.model_archive), (layout.output_data(job), job.output_archive))
     packed = {archive.name: done for folder, archive in left if (done := pack(folder, archive)) is not None}
-    return _conclude(job, spec, run, missing, packed)
+    return _conclude(job, spec, run, started.missing, packed)
 
 
 def _recorded(job: JobFolder) -> Counter[str]:
@@ -93,7 +90,7 @@ def _recorded(job: JobFolder) -> Counter[str]:
 def _live(
     job: JobFolder,
     spec: ScriptSpec,
-    words: list[str],
+    started: Program,
     variables: dict[str, str],
     machine: Machine,
     scanner: MetricScanner,
@@ -115,11 +112,13 @@ def _live(
             text.scan(lines)
             scanner.scan(lines)
 
-        write(f"Invoking script with the following command:\n\n{' '.join(words)}\n\n")
+        write(f"Invoking script with the following command:\n\n{' '.join(started.words)}\n\n")
         limits = Limits(stop, spec.max_seconds, lambda: _grace(job) if grace is None else grace)
-        ending = Script(words, job.code, variables).run(limits, lambda data: take(tap.feed(data)), tap.idle)
+        ending = Script([*started.before, *started.words], job.code, variables).run(
+            limits, lambda data: take(tap.feed(data)), tap.idle
+        )
         take(tap.close())
-    return _Run(words, ending, time.monotonic() - began, scanner, text, machine)
+    return _Run(started.words, ending, time.monotonic() - began, scanner, text, machine)
 
 
 def _grace(job: JobFolder) -> float:

@@ -32,13 +32,19 @@ def local(data: str, cache: Path, progress: Progress | None = None) -> Path:
     return path
 
 
-def _from_s3(address: str, cache: Path, progress: Progress | None) -> Path:
-    """A copy of everything below the prefix; of a single `.zip`, what it holds."""
+def copied(address: str, cache: Path, progress: Progress | None = None) -> Path:
+    """A folder with everything below an s3 address, as it is; brought up to date when asked for again."""
     bucket, key = s3.parse(address)
     place = hashlib.sha256(f"{s3.endpoint()} {bucket} {key}".encode()).hexdigest()[:32]
     folder = cache / "s3" / place
     with friendly_disk_errors(folder), locked(folder.with_name(f".{place}.lock")):
         s3.fetch(address, folder, progress=progress)
+    return folder
+
+
+def _from_s3(address: str, cache: Path, progress: Progress | None) -> Path:
+    """A copy of everything below the prefix; of a single `.zip`, what it holds."""
+    folder, key = copied(address, cache, progress), s3.parse(address)[1]
     single = folder / key.rsplit("/", 1)[-1]
     if key.lower().endswith(".zip") and single.is_file():
         return unpacked(single, cache, progress)

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from houndsight import s3
 from houndsight.contract.check import problems
 from houndsight.contract.source import copy_source
 from houndsight.errors import SpecError
 from houndsight.spec import ScriptSpec
+from houndsight.verbs import fetched
 from houndsight.verbs.job import Job, backend_named, submit
 from houndsight.verbs.train import raise_failure
 from houndsight.workspace import Workspace, remove_tree
@@ -32,16 +34,30 @@ def run(
     instance_type: str = "local",
     wait: bool = True,
     cold: bool = False,
+    opt_ml: Literal["auto", "always", "never"] = "auto",
+    allow_requirements: bool = False,
+    trust_pickle: bool = False,
+    s3_endpoint: str | None = None,
+    checkpoint_config: Mapping[str, Any] | None = None,
 ) -> Job:
     """Run a training script written for SageMaker's script mode and return its job.
 
-    `channels` are folders by name, or one folder for the channel `training`. `metrics` are regular expressions by name;
-    the first group of each is the number. With `source_dir` that whole folder is copied into the job and `script` is
-    relative to it; without, the script alone is. All problems are raised at once as `SpecError` before a job is made.
-    With `wait` a failed job raises its error. `cold` starts it without a warm process.
+    `channels` are folders by name, or one for the channel `training`; zips, http(s) addresses of zips and s3 addresses
+    are fetched into the workspace's cache. `source_dir` may be a sourcedir.tar.gz, on S3 too. `metrics` are regular
+    expressions by name; the first group of each is the number. With `source_dir` that whole folder is copied into the
+    job and `script` is relative to it; without, the script alone is. All problems are raised at once as `SpecError`
+    before a job is made. With `wait` a failed job raises its error. `cold` starts it without a warm process. The other settings are those of
+    `ScriptSpec`; `s3_endpoint` is the S3 server for channels and for the script itself.
     """
+    place = Workspace.find(workspace)
     spec = script_spec(
         script,
+        cache=place.cache,
+        s3_endpoint=s3_endpoint,
+        opt_ml=opt_ml,
+        allow_requirements=allow_requirements,
+        trust_pickle=trust_pickle,
+        checkpoint_config=None if checkpoint_config is None else dict(checkpoint_config),
         source_dir=source_dir,
         channels=channels,
         hyperparameters=hyperparameters,
@@ -51,7 +67,7 @@ def run(
         instance_type=instance_type,
     )
     runner = backend_named(backend, cold=cold)
-    files = Workspace.find(workspace).create(spec, name, backend)
+    files = place.create(spec, name, backend)
     try:
         copy_source(spec, files)  # now: the script may be changed before the job begins
         job = submit(files, runner)
@@ -72,16 +88,38 @@ def script_spec(
     hyperparameters: Mapping[str, Any] | None = None,
     metrics: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    s3_endpoint: str | None = None,
+    cache: Path | None = None,
     **others: Any,
 ) -> ScriptSpec:
-    """The spec of a script job; raises `SpecError` with every problem that can be known before it runs."""
+    """The spec of a script job; raises `SpecError` with every problem that can be known before it runs.
+
+    What lies elsewhere is fetched into `cache` (the workspace's own by default), channels only when all else is right.
+    """
+    cache = cache or Workspace.find(None).cache
+    with s3.at(s3_endpoint):
+        environment = {**fetched.server(s3_endpoint), **(environment or {})}
+        spec = _checked(script, source_dir, channels, hyperparameters, metrics, environment, cache, others)
+        return spec.model_copy(update={"channels": fetched.channels(spec.channels, cache)})
+
+
+def _checked(
+    script: str | Path,
+    source_dir: str | Path | None,
+    channels: Mapping[str, str | Path] | str | Path | None,
+    hyperparameters: Mapping[str, Any] | None,
+    metrics: Mapping[str, str] | None,
+    environment: Mapping[str, str],
+    cache: Path,
+    others: dict[str, Any],
+) -> ScriptSpec:
     settings: dict[str, Any] = {
-        **_place(Path(script).expanduser(), source_dir),
+        **_place(Path(script).expanduser(), source_dir, cache),
         "channels": _channels(channels),
         "hyperparameters": {str(key): value for key, value in (hyperparameters or {}).items()},
         "metrics": {str(name): str(expression) for name, expression in (metrics or {}).items()},
-        "environment": {str(name): str(value) for name, value in (environment or {}).items()},
-        **others,
+        "environment": {str(name): str(value) for name, value in environment.items()},
+        **{key: value for key, value in others.items() if value != _default(key)},
     }
     found = problems(ScriptSpec.model_construct(**settings))
     try:
@@ -97,11 +135,16 @@ def script_spec(
     return spec.model_copy(update={"hyperparameters": hyperparameters, "metrics": settings["metrics"]})
 
 
-def _place(script: Path, source_dir: str | Path | None) -> dict[str, Any]:
+def _default(setting: str) -> Any:
+    field = ScriptSpec.model_fields.get(setting)
+    return None if field is None else field.default
+
+
+def _place(script: Path, source_dir: str | Path | None, cache: Path) -> dict[str, Any]:
     if source_dir is None:
         script = script.absolute()
         return {"entry_point": script.name, "source_dir": str(script.parent), "alone": True}
-    root = Path(source_dir).expanduser().absolute()
+    root = fetched.code(str(source_dir), cache)
     inside = not script.is_absolute() and (root / script).is_file()
     if not inside and script.absolute().is_relative_to(root):
         script = script.absolute().relative_to(root)
@@ -116,4 +159,4 @@ def _channels(given: Mapping[str, str | Path] | str | Path | None) -> dict[str, 
 
 
 def _absolute(folder: str) -> str:
-    return folder if folder.startswith("s3://") else str(Path(folder).expanduser().absolute())
+    return folder if "://" in folder else str(Path(folder).expanduser().absolute())

@@ -65,7 +65,7 @@ def _may(command: list[str], variables: dict[str, str], born: dict[str, str]) ->
     ours, its = dict(born), pool.read_at_start(variables)
     ours.pop("PYTHONPATH", None)
     its.pop("PYTHONPATH", None)
-    if command[1] not in ("--", "-m") or its != ours:
+    if command[0] != sys.executable or command[1] not in ("--", "-m") or its != ours:
         return False
     text = "".join(_texts(Path()))
     return bool(_TORCH.search(text)) and not _SETS.search(text) and not _hidden(command, variables)
