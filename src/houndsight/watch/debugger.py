@@ -7,10 +7,8 @@ of the optimizer and one of the network, which look at one number.
 """
 
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -23,11 +21,11 @@ from houndsight.watch import names
 from houndsight.watch.activations import Activations, unwrapped
 from houndsight.watch.flight import Flight
 from houndsight.watch.governor import Governor
-from houndsight.watch.modules import Hook
 from houndsight.watch.outlet import Outlet, Rules, Saved
 from houndsight.watch.parameters import Parameters
 from houndsight.watch.plan import DebugSpec
 from houndsight.watch.table import Block, moved, to_host
+from houndsight.watch.working import Working, calling, scale_of
 
 MODES = {"train": "train", "eval": "valid", "valid": "valid", "predict": "predict", "global": "global"}
 """What may be said for each mode; `eval` is SageMaker's word for `valid`."""
@@ -76,6 +74,9 @@ class Debugger:
         """Called with the number of every training step that has ended."""
         self.batch_size = 0
         """Images in a batch; 0 where it is not known."""
+        self.told = False
+        """Whether forward passes and steps are told by whoever sees them: models and optimizers carry no hooks then,
+        but for the modules of a network in the forward passes that are saved."""
         self._pair = -1  # the step whose gradients are to be held against those of the step before
         self._worker, self._known = worker, facts or {}
         self._mode: str | None = None
@@ -114,17 +115,22 @@ class Debugger:
                 if moved_by.get(id(each), None if place else id(optimizer)) == id(optimizer)
             }
             self._parameters[id(optimizer)] = Parameters(own, self.spec, distance=step == 0)
-            self._handles.append(optimizer.register_step_pre_hook(_calling(self._before_step)))
-            self._handles.append(optimizer.register_step_post_hook(_calling(self._after_step)))
+            if not self.told:
+                self._handles.append(optimizer.register_step_pre_hook(calling(self.before_step)))
+                self._handles.append(optimizer.register_step_post_hook(calling(self.after_step)))
         self.activations.attach(self._models, models)
-        if self.activations.open:
+        if self.activations.open and not self.told:
             for model in self._models.values():
-                self._handles.append(model.register_forward_pre_hook(_calling(self._before_forward), with_kwargs=True))
-                self._handles.append(model.register_forward_hook(_calling(self._after_forward)))
+                self._handles.append(model.register_forward_pre_hook(calling(self.before_forward), with_kwargs=True))
+                self._handles.append(model.register_forward_hook(calling(self.after_forward)))
         known = names.facts(self._models, optimizers) | {"compiled": not self.activations.open}
-        self.begin({**known, "debugger": self._facts(), **facts})
+        if self.begun:  # the training goes on with other models or optimizers
+            self._stepped.clear()
+            self.learn({**known, **facts})
+        else:
+            self.begin({**known, "debugger": self._facts(), **facts})
         self.level = self.governor.level(step)
-        self.activations.arm(self.level)
+        self._arm(self.level)
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Write the facts and start the side thread; `attach` does it."""
@@ -149,7 +155,7 @@ class Debugger:
         """Remove every hook, write what is left, and return what the rules say at the end."""
         self.detach()
         found: list[Finding] = []
-        with _Working(self):
+        with Working(self):
             found = self.outlet.close()
         self.governor.aside = self.outlet.seconds
         if self._worker == 0:
@@ -216,24 +222,33 @@ class Debugger:
 
     # ------------------------------------------------------------------------------------- hooks
 
-    def _before_forward(self, model: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _arm(self, level: int) -> None:
+        """Listen to the modules from now on; where passes are told, only from the beginning of one to its end."""
+        if not self.told:
+            self.activations.arm(level)
+
+    def before_forward(self, model: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """A forward pass of a model begins."""
         mode = self._now(model)
         if mode == "train" and not self.level:
             return
-        with _Working(self):
+        with Working(self):
             if mode != "train":
                 self._begin_evaluation(mode)
                 if not self._evaluating:
                     return
             elif (share := self.activations.in_training()) is not None:
                 self.add_scalar("training", share)
+            if self.told:
+                self.activations.arm(2 if self._evaluating else self.level)
             if self.activations.inputs_of is None:
                 self.activations.given(given or named)
 
-    def _after_forward(self, model: nn.Module, _given: Any, made: Any) -> None:
+    def after_forward(self, model: nn.Module, _given: Any, made: Any) -> None:
+        """It has ended and made this."""
         if not self.level and not self._evaluating:
             return
-        with _Working(self):
+        with Working(self):
             mode = self._now(model)
             if mode == "train":
                 self.activations.made(made)
@@ -241,18 +256,19 @@ class Debugger:
                 self.activations.made(made)
                 self._end_evaluation(mode)
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, _args: Any, _named: Any) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer, _args: Any = None, _named: Any = None) -> None:
+        """The optimizer is about to step."""
         key = id(optimizer)
         if key in self._stepped:
             self._close_step()  # an optimizer that steps again begins a new step; the others did not take part
         if not self.level and not self._alarms and self._pair < 0:
             return
-        with _Working(self):
+        with Working(self):
             if self._alarms:
                 alarms, self._alarms = self._alarms, []
                 self.dump(alarms)
             if self.level:
-                scale = _scale(optimizer)
+                scale = scale_of(optimizer)
                 if scale is not None:
                     self.add_scalar("loss_scale", scale)
                 self._blocks += self._parameters[key].before(scale, full=self.level > 1)
@@ -272,9 +288,10 @@ class Debugger:
             parameters.remember()
             self._pair = step + 1
 
-    def _after_step(self, optimizer: torch.optim.Optimizer, _args: Any, _named: Any) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer, _args: Any = None, _named: Any = None) -> None:
+        """The optimizer has stepped."""
         if self.level:
-            with _Working(self):
+            with Working(self):
                 self._blocks += self._parameters[id(optimizer)].after(full=self.level > 1)
         if len(self._parameters) > 1:
             self._stepped.add(id(optimizer))
@@ -282,12 +299,22 @@ class Debugger:
                 return
         self._close_step()
 
+    def forward_over(self) -> None:
+        """The forward pass that was told of is over, also where it failed: nothing of ours is left in the network."""
+        if not self.level and not self._evaluating:
+            return
+        with Working(self):
+            if self._evaluating:  # it failed, or the mode was changed within it
+                self._evaluating = False
+                self.activations.back()
+            self.activations.arm(0)
+
     # ------------------------------------------------------------------------------------- steps
 
     def _close_step(self) -> None:
         step, level = self.steps["train"], self.level
         if self.on_close:
-            with _Working(self):
+            with Working(self):
                 for each in self.on_close:
                     each(step)
         self._stepped.clear()
@@ -296,7 +323,7 @@ class Debugger:
             return
         start = time.thread_time()
         if level:
-            with _Working(self, timed=False):
+            with Working(self, timed=False):
                 self._blocks += self.activations.blocks() + (self.activations.running() if level > 1 else [])
                 self._raw |= self.activations.raw
                 self._put(step, "train")
@@ -308,7 +335,7 @@ class Debugger:
         self.level = self.governor.level(step + 1) if self.broken is None else 0
         if level or self.level:
             self.activations.clear()
-            self.activations.arm(self.level)
+            self._arm(self.level)
             self.governor.timed(now)
 
     def _put(self, step: int, mode: str) -> None:
@@ -349,7 +376,7 @@ class Debugger:
         self.steps[mode] += 1
         self._evaluating = False
         self.activations.back()
-        self.activations.arm(self.level)
+        self._arm(self.level)
 
     # ------------------------------------------------------------------------------------- the rest
 
@@ -363,38 +390,3 @@ class Debugger:
         self._blocks, self._raw, self._alarms, self._evaluating = [], {}, [], False
         self.activations.arm(0)
 
-
-class _Working:
-    """Around the debugger's own work in the training's thread: times it, and keeps its mistakes from the training."""
-
-    def __init__(self, debugger: Debugger, *, timed: bool = True) -> None:
-        self._debugger, self._timed = debugger, timed
-
-    def __enter__(self) -> None:
-        self._start = time.thread_time()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if self._timed:
-            self._debugger.governor.timed(self._start)
-        if isinstance(error, Exception) and not self._debugger.strict:
-            self._debugger.broke(error)
-            return True
-        return False
-
-
-def _scale(optimizer: torch.optim.Optimizer) -> float | None:
-    """How many times too large the gradients still are: the fused kernels unscale inside the step."""
-    scale = vars(optimizer).get("grad_scale")
-    return None if scale is None else float(scale)
-
-
-def _calling(method: Callable[..., None]) -> Hook:
-    """A hook that does not keep the debugger alive."""
-    weak = weakref.WeakMethod(method)
-
-    def hook(*given: Any) -> None:
-        alive = weak()
-        if alive is not None:
-            alive(*given)
-
-    return Hook(hook)

@@ -8,10 +8,10 @@ while the profile lasts and put back at its end, whatever happened.
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import optimizer as optimizers
 from torch.utils.data import DataLoader, dataloader
 
@@ -23,12 +23,41 @@ _WAITS = ("item", "tolist", "numpy", "__float__", "__int__", "__bool__")
 """What makes the CPU wait for a GPU; on a CPU they cost nothing and are left alone."""
 
 
+class Onlooker(Protocol):
+    """Who is told what the loop itself calls, in the thread that is watched."""
+
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """The loop calls a module; whether its end is to be told, too."""
+        ...
+
+    def after(self, module: nn.Module, made: Any) -> None:
+        """The module has made this."""
+        ...
+
+    def over(self) -> None:
+        """The call is over, also where it failed."""
+        ...
+
+    def backward(self, loss: Any) -> None:
+        """Gradients are about to be computed from this."""
+        ...
+
+
 class Hooks:
     """The hooks of one profile, from `attach` to `detach`."""
 
-    def __init__(self, clock: LoopClock, seen: Seen, *, on_step: Callable[[], None], waits: bool) -> None:
+    def __init__(
+        self,
+        clock: LoopClock,
+        seen: Seen,
+        *,
+        on_step: Callable[[], None],
+        waits: bool,
+        onlooker: Onlooker | None = None,
+    ) -> None:
         """`on_step` is called after each optimizer step; `waits` says whether waiting for a GPU is watched."""
         self._clock, self._seen, self._on_step, self._waits = clock, seen, on_step, waits
+        self._onlooker = onlooker
         self._undo: list[Callable[[], None]] = []
 
     def attach(self) -> None:
@@ -36,8 +65,8 @@ class Hooks:
         self._wrap(dataloader._BaseDataLoaderIter, "__next__", self._next)
         self._wrap(DataLoader, "__iter__", self._iter)
         self._wrap(nn.Module, "__call__", self._call)
-        for owner in (torch.Tensor, torch.autograd):
-            self._wrap(owner, "backward", self._timed("backward"))
+        self._wrap(torch.Tensor, "backward", self._backward)
+        self._wrap(torch.autograd, "backward", self._timed("backward"))
         self._wrap(torch.autograd, "grad", self._timed("backward"))
         self._wrap(torch, "save", self._timed("checkpoint"))
         if "safetensors.torch" in sys.modules:
@@ -85,6 +114,23 @@ class Hooks:
 
         return around
 
+    def _backward(self, original: Any) -> Any:
+        clock, onlooker = self._clock, self._onlooker
+
+        @wraps(original)
+        def backward(loss: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling() or not clock.mine():
+                return original(loss, *args, **kwargs)
+            clock.enter("backward")
+            try:
+                if onlooker is not None:
+                    onlooker.backward(loss)
+                return original(loss, *args, **kwargs)
+            finally:
+                clock.leave()
+
+        return backward
+
     def _next(self, original: Any) -> Any:
         clock, seen = self._clock, self._seen
 
@@ -120,7 +166,7 @@ class Hooks:
         return started
 
     def _call(self, original: Any) -> Any:
-        clock, seen = self._clock, self._seen
+        clock, seen, onlooker = self._clock, self._seen, self._onlooker
 
         @wraps(original)
         def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -131,7 +177,14 @@ class Hooks:
             try:
                 if trains:
                     seen.module(module, args, kwargs)
-                return original(module, *args, **kwargs)
+                if onlooker is None or not onlooker.before(module, args, kwargs):
+                    return original(module, *args, **kwargs)
+                try:
+                    made = original(module, *args, **kwargs)
+                    onlooker.after(module, made)
+                    return made
+                finally:
+                    onlooker.over()
             finally:
                 clock.leave()
 

@@ -19,6 +19,7 @@ from houndsight.spec import Finding
 from houndsight.watch import losses
 from houndsight.watch.debugger import Debugger
 from houndsight.watch.outlet import Saved, confused
+from houndsight.watch.working import Working
 
 LATE_STEPS = 64  # losses that wait on a GPU: asking for each would be a wait
 
@@ -91,10 +92,25 @@ class LoopDebugger:
 
     # ------------------------------------------------------------------------------------- what is heard
 
+    @property
+    def silent(self) -> bool:
+        """Whether no loss has been heard or said in the present step."""
+        return self._said is None and not self._losses
+
+    def follow(self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Watch these from now on: the training goes on with other models or optimizers."""
+        self.debugger.detach()
+        self._models, self._optimizers = models, optimizers
+        self.debugger.attach(models, optimizers, step=self.debugger.steps["train"])
+
     def _hear(self, name: str, loss: Tensor, given: Tensor, target: Tensor, named: dict[str, Any]) -> None:
+        with Working(self.debugger):
+            self._take(name, loss, given, target, named)
+
+    def _take(self, name: str, loss: Tensor, given: Tensor, target: Tensor, named: dict[str, Any]) -> None:
         debugger = self.debugger
         if debugger.mode_now() != "train":
-            self._hear_evaluation(name, loss.detach(), given.detach(), target)
+            self._hear_evaluation(name, loss.detach(), given.detach(), target, named.get("reduction") == "sum")
             return
         mean = loss.detach()
         self._losses.append(mean.mean() if mean.ndim else mean)
@@ -103,11 +119,15 @@ class LoopDebugger:
         if debugger.level:
             debugger.activations.made(given, "logits")
             if name == "cross_entropy" and _labelled(given, target):
-                with torch.no_grad():
-                    plain = torch.logsumexp(given, 1) - given.gather(1, target[:, None])[:, 0]
-                    debugger.add_scalar("plain_loss", float(plain.mean()))
-                debugger.add_scalar("distinct_labels", float(torch.bincount(target).count_nonzero()))
-                debugger.add_scalar("batch", float(len(target)))
+                kept = (target >= 0) & (target < given.shape[1])  # others are left out of the loss: ignore_index
+                labels = target[kept]
+                if len(labels):
+                    with torch.no_grad():
+                        logits = given.detach()[kept]
+                        plain = torch.logsumexp(logits, 1) - logits.gather(1, labels[:, None])[:, 0]
+                        debugger.add_scalar("plain_loss", float(plain.mean()))
+                    debugger.add_scalar("distinct_labels", float(torch.bincount(labels).count_nonzero()))
+                    debugger.add_scalar("batch", float(len(labels)))
 
     def _learn(self, name: str, given: Tensor, target: Tensor, named: dict[str, Any]) -> None:
         """What the first loss tells of the whole training."""
@@ -149,14 +169,15 @@ class LoopDebugger:
 
     # ------------------------------------------------------------------------------------- evaluation
 
-    def _hear_evaluation(self, name: str, loss: Tensor, given: Tensor, target: Tensor) -> None:
+    def _hear_evaluation(self, name: str, loss: Tensor, given: Tensor, target: Tensor, summed: bool) -> None:
         if self.debugger.mode_now() != "valid" or loss.ndim:
             return
         count = len(target) if target.ndim else 1
         self._evaluated += count
-        self._evaluated_loss = self._evaluated_loss.to(loss.device) + loss.double() * count
+        self._evaluated_loss = self._evaluated_loss.to(loss.device) + loss.double() * (1 if summed else count)
         if name in {"cross_entropy", "nll_loss"} and _labelled(given, target):
-            self._pairs.append(torch.stack([target, given.argmax(1)]))
+            kept = (target >= 0) & (target < given.shape[1])
+            self._pairs.append(torch.stack([target, given.argmax(1)])[:, kept])
             self._classes = max(self._classes, given.shape[1])
 
     def _write_evaluation(self) -> None:

@@ -51,6 +51,8 @@ def heard(hear: Hear) -> Iterator[None]:
             hear(name, loss, input, target, named)
             return loss
 
+        # What compilers of torch's own are to take in its place: the source of the function itself.
+        vars(call).update({"__script_if_tracing_wrapper": True, "__original_fn": function})
         return call
 
     for name, function in before.items():
