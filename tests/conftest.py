@@ -1,13 +1,36 @@
-"""What several tests share: the real images and weights beside the checkout, and a workspace of their own."""
+"""What several tests share: the real images and weights beside the checkout, a workspace, and an end to hanging."""
 
+import faulthandler
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from houndsight.workspace import Workspace
 
+HANGS = 400.0
+"""Seconds after which a test that not even pytest-timeout's signal could end (300 s) ends its process, with a stack."""
+
 os.environ.setdefault("HOUNDSIGHT_COLD", "1")  # tests of warm starts take it away
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Whatever a test does, the run goes on."""
+    faulthandler.dump_traceback_later(HANGS, exit=True, file=sys.__stderr__ or 2)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what failed: a run that is cut off has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        where = getattr(report.longrepr, "reprcrash", None) or str(report.longrepr)[-300:]
+        print(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.1f} s): {where}"[:600], flush=True)
 
 
 @pytest.fixture(scope="session")

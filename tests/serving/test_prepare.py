@@ -86,6 +86,24 @@ def test_a_runtime_below_the_threshold_is_refused(place: Path) -> None:
     assert not [each for each in (place / "cache" / "serving").iterdir() if each.name.startswith(".")]
 
 
+@pytest.mark.slow
+def test_what_cannot_be_compiled_here_is_refused_with_its_reason(place: Path) -> None:
+    """A processor that is said to know nothing beyond AVX2 has no bfloat16 max-pooling in OpenVINO."""
+    code = (
+        "from pathlib import Path; from houndsight.serving import prepare; from houndsight.models import runtime\n"
+        "runtime.cpu_has_bfloat16 = lambda: True\n"
+        f"folder = prepare.prepare(Path({str(place / 'job')!r}), Path({str(place / 'other')!r}))\n"
+        "print((folder / 'prepared.json').read_text())"
+    )
+    told = {**ONE, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
+    found = Prepared.model_validate_json(done.stdout)
+    first, *others = found.candidates
+    assert first.runtime == "openvino-bf16"
+    assert "does not run on this machine" in first.refused or first.agreement > 0
+    assert found.runtime in {each.runtime for each in (first, *others) if not each.refused}
+
+
 def test_eager_serves_where_nothing_else_agrees(place: Path) -> None:
     folder = prepare(place / "job", place / "cache", "eager")
     batch = np.random.default_rng(3).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
@@ -190,6 +208,7 @@ def test_one_instance_from_start_to_sigterm_under_load(prepared: Path, tmp_path:
             for thread in threads:
                 thread.start()
             while len(answers) < 40:
+                assert any(thread.is_alive() for thread in threads), lost
                 threads[0].join(0.01)
             listener.close()
             process.send_signal(signal.SIGTERM)

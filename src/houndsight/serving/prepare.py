@@ -153,23 +153,33 @@ def _candidates(
         _write_network(artifact, folder, "openvino-int8" in wanted)
     agrees = False
     for name in wanted:
-        if name in SETTINGS:
-            file, precision = SETTINGS[name]
-            sizes = (1,) if agrees else (1, MEASURED)
-            blobs = folder / "blobs"
-            forward: Forward = Compiled(folder / file, precision, sizes=sizes, threads=cores(), blobs=blobs)
-        elif name == "cuda":
-            forward = EagerRuntime(artifact.network, "cuda", "bfloat16")
-        else:
+        if name == "eager":
             continue
         # The second best is there to be timed; only where the best fails is it tried on all images.
         most, sizes = (CHECKED, (1,)) if agrees else (None, (1, MEASURED))
-        candidate = _judged(Predictor(artifact.card, forward, name), artifact, min_agreement, most, sizes)
+        try:
+            forward: Forward = (
+                EagerRuntime(artifact.network, "cuda", "bfloat16")
+                if name == "cuda"
+                else Compiled(
+                    folder / SETTINGS[name][0], SETTINGS[name][1], sizes=sizes, threads=cores(), blobs=folder / "blobs"
+                )
+            )
+            candidate = _judged(Predictor(artifact.card, forward, name), artifact, min_agreement, most, sizes)
+        except RuntimeError as error:  # a network that OpenVINO or CUDA cannot compile or run on this machine
+            candidate = _broken(name, error)
         agrees = agrees or not candidate.refused
         yield candidate
     if "eager" in wanted or (runtime == "auto" and not agrees):
         Predictor.of(artifact, str(model))  # says so where the weights are damaged: then nothing else agreed either
         yield Candidate(runtime="eager", images=len(artifact.images), agreement=1.0, difference=0.0)
+
+
+def _broken(runtime: str, error: RuntimeError) -> Candidate:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    refused = f"it does not run on this machine: {said[-1].strip()}"
+    log.info("%s is not used: %s.", runtime, refused)
+    return Candidate(runtime=runtime, images=0, agreement=0.0, difference=1.0, refused=refused)
 
 
 def _write_network(artifact: "Artifact", folder: Path, quantised: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from houndsight.folders import EndpointFolder
 from houndsight.serving import modeldir
 from houndsight.serving.endpoint import EndpointSpec, Variant
 from houndsight.workspace import friendly_disk_errors, remove_tree, write_json
+
+log = logging.getLogger("houndsight")
 
 
 def settings_file(folder: EndpointFolder, revision: str) -> Path:
@@ -56,6 +59,10 @@ async def _run(model: str, cache: Path, runtime: str) -> dict[str, Any]:
         started.kill()
         raise
     line = out.strip().rpartition(b"\n")[2]
+    code = started.returncode or 0
+    if not line and code < 0 and runtime == "auto":  # a compiled network that brings its process down serves nobody
+        log.warning("Trying compiled networks ended by signal %d; PyTorch serves instead.", -code)
+        return await _run(model, cache, "eager")
     if not line:
         raise JobError(f"The model {model} could not be prepared.", "The endpoint's log says more.")
     said: dict[str, Any] = json.loads(line)
