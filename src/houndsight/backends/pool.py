@@ -58,6 +58,7 @@ _NOT_READ = frozenset(
             "STY",
         ),
         *("DISPLAY", "TMPDIR", "TMP", "TEMP", "HOUNDSIGHT_HOME", "HOUNDSIGHT_LOCK", COLD, "CURRENT_HOST"),
+        *("HOUNDSIGHT_HUB", "HOUNDSIGHT_TRUST_PICKLE"),
         *("MASTER_ADDR", "MASTER_PORT", "NCCL_SOCKET_IFNAME", "NCCL_IB_DISABLE", "NCCL_DEBUG"),
     }
 )

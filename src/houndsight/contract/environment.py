@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,16 +98,32 @@ def environment(
         "AWS_REGION": machine.region,
         **at_start(spec.environment, caller),
         "PYTHONPATH": os.pathsep.join([str(job.code), *paths]),
+        **_of_loading(job, spec),
         **sm_variables(job, config, machine),
         **_platform_variables(job, machine),
     }
+
+
+def _of_loading(job: JobFolder, spec: ScriptSpec) -> dict[str, str]:
+    """What `scripts.hub` is told: that it is wanted, and whose pickles may be run."""
+    folders = [str(job.path), *(str(Path(each).resolve()) for each in spec.channels.values())]
+    trusted = {"HOUNDSIGHT_TRUST_PICKLE": os.pathsep.join(folders)} if spec.trust_pickle else {}
+    return {"HOUNDSIGHT_HUB": "1", **trusted}
 
 
 def at_start(given: Mapping[str, str], caller: Mapping[str, str]) -> dict[str, str]:
     """What of it is known before there is a job: the caller's, then the images', then the script's own (`given`)."""
     passed = {name: value for name, value in caller.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)}
     paths = os.pathsep.join(_absolute(caller.get("PYTHONPATH", "")))
-    return {**passed, **({"PYTHONPATH": paths} if paths else {}), **_LIKE_THE_IMAGES, **given}
+    server = caller.get("AWS_ENDPOINT_URL_S3") or caller.get("AWS_ENDPOINT_URL")
+    return {
+        **passed,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), *filter(None, [caller.get("PATH")])]),
+        **({"PYTHONPATH": paths} if paths else {}),
+        **({"FSSPEC_S3_ENDPOINT_URL": server} if server else {}),
+        **_LIKE_THE_IMAGES,
+        **given,
+    }
 
 
 def _absolute(paths: str) -> list[str]:
