@@ -15,7 +15,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 MOST_STEPS = 400
 """Most values that are looked at for one question: a script that is a maze is left alone."""
 MOST_FILES = 40
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 18
 """A source file larger than this was not written by a person."""
 _SAME = frozenset({"to", "cuda", "cpu", "eval", "train", "float", "double", "half", "requires_grad_", "share_memory"})
 """Methods of a module or tensor that return what they were asked of."""
@@ -56,7 +56,7 @@ def read(folder: Path, file: str) -> Module:
     """Parse one file; raises `SyntaxError` (TabError and IndentationError are ones) and `OSError`."""
     data = (folder / file).read_bytes()
     if len(data) > MOST_BYTES:
-        raise OSError(f"{file} is larger than {MOST_BYTES >> 20} MiB")
+        raise OSError(f"{file} is larger than {MOST_BYTES >> 10} KiB")
     try:
         coding, _ = tokenize.detect_encoding(BytesIO(data).readline)
         text = data.decode(coding)
@@ -82,6 +82,7 @@ class Program:
         self.functions: dict[str, Function] = {}
         self.classes: dict[str, ast.ClassDef] = {}
         self._bound: dict[tuple[ast.AST, str], list[tuple[ast.expr, int | None]]] = {}
+        self._inside: dict[Function, list[ast.AST]] = {}
         for module in modules:
             self._enter(module)
         self.calls = [node for node in self.nodes if isinstance(node, ast.Call)]
@@ -96,14 +97,7 @@ class Program:
             self.nodes.append(node)
             for child in ast.iter_child_nodes(node):
                 self.parent[child] = node
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    head = alias.name if alias.asname else alias.name.partition(".")[0]
-                    names[alias.asname or head] = head
-            elif isinstance(node, ast.ImportFrom):
-                base = node.module or ""
-                for alias in node.names:
-                    names[alias.asname or alias.name] = f"{base}.{alias.name}".strip(".")
+            names.update(imported(node))
         for node in ast.walk(module.tree):
             if isinstance(node, Function | ast.ClassDef):
                 name = f"{module.name}.{node.name}"
@@ -316,10 +310,11 @@ class Program:
             return []
         return [each.value for each in self.inside_function(function) if isinstance(each, ast.Return) and each.value]
 
-    def inside_function(self, function: Function) -> Iterator[ast.AST]:
+    def inside_function(self, function: Function) -> list[ast.AST]:
         """All in a function but for functions within it."""
-        for statement in function.body:
-            yield from self.inside(statement)
+        if function not in self._inside:
+            self._inside[function] = [node for statement in function.body for node in self.inside(statement)]
+        return self._inside[function]
 
     def is_call(self, node: ast.AST, *names: str) -> bool:
         """Whether it calls one of these, by their full names."""
@@ -328,6 +323,16 @@ class Program:
     def comes_from(self, node: ast.AST | None, *names: str) -> bool:
         """Whether the value may come from a call of one of these."""
         return any(self.is_call(each, *names) for each in self.origins(node))
+
+
+def imported(node: ast.AST) -> dict[str, str]:
+    """Name in the file -> full name, for an import; empty for all else."""
+    if isinstance(node, ast.Import):
+        heads = {alias.asname or alias.name.partition(".")[0]: alias for alias in node.names}
+        return {name: alias.name if alias.asname else name for name, alias in heads.items()}
+    if isinstance(node, ast.ImportFrom):
+        return {alias.asname or alias.name: f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names}
+    return {}
 
 
 def argument(call: ast.Call, place: int | None, *names: str) -> ast.expr | None:

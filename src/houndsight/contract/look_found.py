@@ -50,24 +50,29 @@ def merged(seen: Sequence[Finding], looked: Sequence[Finding]) -> list[Finding]:
     Where a rule found what the look found too, its finding gets the line and the repair that belongs to it. Where the
     rule found nothing, or could not look, the look's finding stands beside how the rule stands.
     """
-    lines = {each.rule: each for each in looked}
+    lines: dict[str, Finding] = {}
+    for each in looked:
+        lines.setdefault(each.rule, each)
     joined: set[str] = set()
-    result = []
+    result: list[Finding] = []
     for each in seen:
         found = lines.get(each.rule)
-        if each.source == "script" or found is None or each.status != "IssuesFound":
-            if not (found is not None and each.status in ("NotApplicable", "InProgress")) and each not in looked:
-                result.append(each)
-            continue
-        joined.add(each.rule)
-        where = f" {found.evidence['file']}, line {found.evidence['line']}: {found.evidence['code']}"
-        result.append(
-            each.model_copy(
-                update={
-                    "message": each.message + (where if where not in each.message else ""),
-                    "repair": found.repair or each.repair,
-                    "evidence": {**each.evidence, **found.evidence},
-                }
-            )
-        )
+        if found is None or each.status == "Error":
+            result.append(each)
+        elif each.status == "IssuesFound":
+            joined.add(each.rule)
+            result.append(_with_line(each, found))
+        elif each.status == "NoIssuesFound":
+            result.append(each)
     return [*result, *(each for each in looked if each.rule not in joined)]
+
+
+def _with_line(seen: Finding, found: Finding) -> Finding:
+    where = f"{found.evidence['file']}, line {found.evidence['line']}"
+    return seen.model_copy(
+        update={
+            "message": seen.message if where in seen.message else f"{seen.message} See {where}.",
+            "repair": found.repair or seen.repair,
+            "evidence": {**seen.evidence, **found.evidence},
+        }
+    )

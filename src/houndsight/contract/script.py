@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from houndsight.backends.base import Stop
-from houndsight.contract import layout
+from houndsight.contract import layout, look_job
 from houndsight.contract.arguments import arguments, as_read, split
 from houndsight.contract.environment import Machine, environment, this_machine
 from houndsight.contract.failure import HEAD, MOST, MOST_ERROR, FailureText, hint
@@ -67,6 +67,7 @@ def run_script(
         kill_left(str(job.path))
     if stop():
         return "STOPPED"
+    looked = look_job.begin(job, spec, machine.cpus, machine.gpus)
     hyperparameters, _ = split(as_read(config["hyperparameters"]))
     started = program(job, spec, arguments(hyperparameters))
     recorded = _recorded(job) if again else {}
@@ -74,6 +75,7 @@ def run_script(
         variables = started.variables(environment(job, spec, config, machine, os.environ))
         scanner = MetricScanner(spec.metrics, records, recorded)
         run = _live(job, spec, started, variables, machine, scanner, stop, grace)
+    look_job.end(job, looked)
     job.output.mkdir(exist_ok=True)  # a script may have done anything to it
     left = ((job.model, job.model_archive), (layout.output_data(job), job.output_archive))
     packed = {archive.name: done for folder, archive in left if (done := pack(folder, archive)) is not None}
