@@ -27,10 +27,16 @@ def list_(*, json: Json = False) -> None:
 
 
 def add(
-    file: Annotated[Path, Parameter(help="A .pth or .safetensors file.")], /, *, name: Backbone, json: Json = False
+    file: Annotated[Path, Parameter(help="A .pth or .safetensors file.")],
+    /,
+    *,
+    name: Annotated[
+        str | None, Parameter(help="Name of the network; else what the file's own name says, checked by its hash.")
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Take a file of weights into the cache, after trying that it fits the network."""
-    _tell(name, verbs.add_weights(file, name), json)
+    _tell(name or file.name, verbs.add_weights(file, name), json)
 
 
 def fetch(name: Backbone, /, *, json: Json = False) -> None:

@@ -139,6 +139,9 @@ def hint(message: str, channels: Iterable[str], neighbours: Iterable[str]) -> st
         return "The script does not know a hyperparameter by that name; its own arguments are what --hp may name."
     if "/opt/ml/" in message:
         return (
-            "The script names a folder of SageMaker's containers itself; have it read SM_CHANNEL_... and SM_MODEL_DIR."
+            "The script names a folder of SageMaker's containers itself: add --opt-ml always, or have it read "
+            "SM_CHANNEL_... and SM_MODEL_DIR."
         )
+    if "WeightsNotFoundError" in message or "--trust-pickle" in message:
+        return "Then run it again."
     return "The whole output stands in the job's log."

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -176,6 +177,35 @@ def add(file: str | Path, name: str) -> Path:
     if published.repo:
         _share_with_timm(published, state)
     log.info("Took %s into the cache as the weights of %s: %s.", path, backbone.name, target)
+    return target
+
+
+def take(file: str | Path) -> Path:
+    """Take a published file into the cache under its own name, which holds the beginning of its sha256; its new path.
+
+    What a script asks for and misses is named so (resnet50-0676ba61.pth). Raises `ModelError` where name and contents
+    do not belong together.
+    """
+    path = Path(file).expanduser()
+    expected = _HASH.search(path.name)
+    if not path.is_file():
+        raise ModelError(f"There is no file '{path}'.", "Give a .pth or .safetensors file.")
+    if expected is None:
+        raise ModelError(f"The name '{path.name}' does not say which network it is for.", "Add --name NETWORK.")
+    with path.open("rb") as source:
+        found = hashlib.file_digest(source, "sha256").hexdigest()
+        if not found.startswith(expected[1]):
+            raise ModelError(
+                f"{path} is not the file of that name: its sha256 begins with {found[:8]}.",
+                "Where it is meant for a network of yours, add --name NETWORK; else fetch it again.",
+            )
+        target = cache_folder() / path.name
+        source.seek(0)
+        with friendly_disk_errors(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(target) as out:
+                shutil.copyfileobj(source, out)
+    log.info("Took %s into the cache: %s.", path, target)
     return target
 
 

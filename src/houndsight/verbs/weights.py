@@ -12,12 +12,13 @@ def list_weights() -> list[WeightsFile]:
     return weights.list_weights()
 
 
-def add_weights(file: str | Path, name: str) -> Path:
+def add_weights(file: str | Path, name: str | None = None) -> Path:
     """Take a file into the cache as the weights of the backbone `name`, after trying that they fit; its new path.
 
-    Raises `ModelError` for a file that cannot be read or does not fit.
+    Without a name it is taken as what its own says, such as resnet50-0676ba61.pth, where its hash agrees. Raises
+    `ModelError` for a file that cannot be read or does not fit.
     """
-    return weights.add(file, name)
+    return weights.take(file) if name is None else weights.add(file, name)
 
 
 def fetch_weights(name: str, *, progress: Progress | None = None) -> Path:
