@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from houndsight.cli.flags import Json, Place
+from houndsight.cli.flags import Json, Place, S3Endpoint, TrustPickle
 from houndsight.cli.output import document, megabytes, note, percent, say, table
 from houndsight.errors import SpecError
 from houndsight.verbs import endpoints as verbs
@@ -54,6 +54,8 @@ def deploy(
     source_dir: SourceDir = None,
     trust_code: Trust = False,
     allow_requirements: Requirements = False,
+    trust_pickle: TrustPickle = False,
+    s3_endpoint: S3Endpoint = None,
     workspace: Place = None,
     json: Json = False,
 ) -> None:
@@ -71,7 +73,7 @@ def deploy(
         reject_below=reject_below,
         capture=capture,
         allow_url=allow_url,
-        script=Script(entry_point, source_dir, trust_code, allow_requirements),
+        script=Script(entry_point, source_dir, trust_code, allow_requirements, trust_pickle, s3_endpoint),
         workspace=workspace,
         tell=note,
     )
@@ -104,6 +106,8 @@ def update(
     source_dir: SourceDir = None,
     trust_code: Trust = False,
     allow_requirements: Requirements = False,
+    trust_pickle: TrustPickle = False,
+    s3_endpoint: S3Endpoint = None,
     workspace: Place = None,
     json: Json = False,
 ) -> int:
@@ -120,7 +124,7 @@ def update(
             canary=None if canary is None else _share(canary, "canary"),
             variants=None if variants is None else _shares(variants),
             bake=bake,
-            script=Script(entry_point, source_dir, trust_code, allow_requirements),
+            script=Script(entry_point, source_dir, trust_code, allow_requirements, trust_pickle, s3_endpoint),
             workspace=workspace,
             tell=note,
         )

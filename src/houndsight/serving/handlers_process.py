@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from houndsight.backends import process
+from houndsight.backends import private, process
 from houndsight.errors import JobError
 from houndsight.serving.handlers_worker import FRAME
 from houndsight.serving.prepared import cores
@@ -56,6 +57,7 @@ class Worker:
         assert settings.handlers is not None
         ours, theirs = socket.socketpair()
         command = [
+            *(private.prefix(settings.model.absolute().parent) if settings.private else ()),
             *(str(settings.python or sys.executable), "-P", "-m", "houndsight.serving.handlers_worker"),
             *("--socket", str(theirs.fileno()), "--model", str(settings.model), "--program", settings.handlers.name),
         ]
@@ -184,7 +186,8 @@ def environment(settings: InstanceSettings) -> dict[str, str]:
     assert settings.handlers is not None
     model = settings.model.absolute()
     code = model / "code"
-    paths = [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
+    scripts = Path(__file__).parents[1] / "scripts"
+    paths = [str(scripts / "start"), str(code), str(scripts / "drop_in"), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {
         "SM_MODEL_DIR": str(model),
         "SAGEMAKER_BASE_DIR": str(model.parent),
@@ -197,6 +200,8 @@ def environment(settings: InstanceSettings) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": str(settings.threads or cores()),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "HOUNDSIGHT_HUB": "1",
+        **settings.variables,
     }
-    left_out = ("PROMETHEUS_MULTIPROC_DIR", "HOUNDSIGHT_API_KEY")
+    left_out = ("PROMETHEUS_MULTIPROC_DIR", "HOUNDSIGHT_API_KEY", "HOUNDSIGHT_HOOK")
     return {name: value for name, value in os.environ.items() if name not in left_out} | own

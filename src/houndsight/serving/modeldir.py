@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from pydantic import Field
+
 from houndsight.errors import ModelError
 from houndsight.serving.settings import InstanceSettings
 from houndsight.spec import Frozen
@@ -41,6 +43,12 @@ class HandlerModel(Frozen):
     """The script, in `model/code/`; the container's defaults answer where there is none."""
     python: str | None = None
     """The interpreter that has the packages which the script asked for."""
+    variables: dict[str, str] = Field(default_factory=dict)
+    """Further environment variables for the script."""
+    private: bool = False
+    """The script names /opt/ml/model itself: it is given the folder there."""
+    trust_pickle: bool = False
+    """`torch.load` may run what the model's files hold."""
 
 
 def is_staged(path: Path) -> bool:
@@ -60,7 +68,16 @@ def take(staged: Path, place: Path, settings: InstanceSettings) -> tuple[Instanc
         shutil.move(staged / "model", place / "model")
     code = place / "model" / "code" / model.program
     python = Path(model.python) if model.python else None
-    told = settings.model_copy(update={"model": place / "model", "handlers": code, "python": python})
+    trusted = {"HOUNDSIGHT_TRUST_PICKLE": str(place / "model")} if model.trust_pickle else {}
+    told = settings.model_copy(
+        update={
+            "model": place / "model",
+            "handlers": code,
+            "python": python,
+            "variables": {**model.variables, **trusted},
+            "private": model.private,
+        }
+    )
     return told, {"runtime": "handlers", "program": model.program}
 
 

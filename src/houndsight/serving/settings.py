@@ -42,6 +42,10 @@ class InstanceSettings(Frozen):
     """A SageMaker `inference.py` whose functions answer instead of the classifier."""
     python: Path | None = None
     """The interpreter that runs them, where they asked for packages of their own; else this one."""
+    variables: dict[str, str] = Field(default_factory=dict)
+    """Further environment variables for them."""
+    private: bool = False
+    """Stand the model's folder at /opt/ml/model for them, and for them alone."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """Compute threads; by default one a core the process may use."""
     batch: int = Field(default=8, ge=1, le=64)

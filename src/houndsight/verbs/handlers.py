@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from houndsight.backends import packages
+from houndsight.backends import packages, private
 from houndsight.contract.command import not_installed
+from houndsight.contract.named import mentions, refusal
 from houndsight.contract.source import source_files
 from houndsight.errors import DependencyError, ModelError, SpecError
 from houndsight.folders import JobFolder
 from houndsight.serving import modeldir
 from houndsight.serving.modeldir import HandlerModel
 from houndsight.spec import ScriptSpec
+from houndsight.verbs.fetched import server
 from houndsight.workspace import NAME, Workspace, remove_tree
 
 log = logging.getLogger("houndsight")
@@ -33,6 +35,10 @@ class Script:
     """Run the code that a model archive brings."""
     allow_requirements: bool = False
     """Install what `code/requirements.txt` asks for and is not there."""
+    trust_pickle: bool = False
+    """Let `torch.load` run what the model's files hold: whole modules are pickles, which are programs."""
+    s3_endpoint: str | None = None
+    """S3 server that the script reads."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,15 @@ def staged(model: str | Path, path: Path, script: Script, workspace: str | Path 
             return
         program = _program(folder / "model", found, path, script.trust_code)
         python = _python(folder / "model" / "code", script.allow_requirements, place)
-        modeldir.write(folder, HandlerModel(source=str(model), program=program, python=python))
+        own = HandlerModel(
+            source=str(model),
+            program=program,
+            python=python,
+            variables=server(script.s3_endpoint),
+            private=_private(folder / "model" / "code"),
+            trust_pickle=script.trust_pickle,
+        )
+        modeldir.write(folder, own)
         yield folder
     finally:
         remove_tree(folder)
@@ -154,6 +168,14 @@ def _program(model: Path, script: _Found | None, path: Path, trusted: bool) -> s
             )
         return found[0]
     return modeldir.PROGRAM
+
+
+def _private(code: Path) -> bool:
+    """Whether the script names /opt/ml itself; raises `SpecError` where that cannot be given to it here."""
+    found = mentions(code, source_files(code, frozenset()))
+    if found and (why := private.impossible()):
+        raise SpecError(*refusal(found, why))
+    return bool(found)
 
 
 def _python(code: Path, allowed: bool, place: Workspace) -> str | None:
