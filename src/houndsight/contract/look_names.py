@@ -104,7 +104,9 @@ def unbound(module: Module) -> list[tuple[str, ast.Name]]:
     for table in tables:
         tables += table.get_children()
         bound.update(
-            each.get_name() for each in table.get_symbols() if each.is_declared_global() and each.is_assigned()
+            each.get_name()
+            for each in table.get_symbols()
+            if each.is_declared_global() and (each.is_assigned() or each.is_imported())
         )
     missing = {
         each.get_name()
