@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+from houndsight.contract.environment import this_machine
 from houndsight.contract.look import beside, look, sentences
 from houndsight.contract.look_found import merged
 from houndsight.folders import JobFolder
@@ -51,6 +52,16 @@ def looked_at(
     ) as error:
         message = f"The look at {entry_point} failed by a mistake of its own ({type(error).__name__}: {error})."
         return [Finding(source="script", rule="look", status="Error", severity="info", message=message)]
+
+
+def of_answers(job: JobFolder | None, script: Path) -> list[Finding]:
+    """What is to be told of a script that is to answer: of itself, and beside the training script of the job."""
+    machine = this_machine()
+    code, entry_point, inference = script.parent, script.name, None
+    if job is not None and (job.code / (spec := ScriptSpec.read(job.spec)).entry_point).is_file():
+        code, entry_point, inference = job.code, spec.entry_point, script
+    found = looked_at(code, entry_point, inference=inference, tuned="", cores=machine.cpus, gpus=machine.gpus)
+    return [each for each in found if each.evidence.get("file") == script.name]
 
 
 def end(job: JobFolder, looked: list[Finding]) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from houndsight.backends import packages, private
+from houndsight.contract import look_job
 from houndsight.contract.command import not_installed
+from houndsight.contract.look import sentences
 from houndsight.contract.named import mentions, refusal
 from houndsight.contract.source import source_files
 from houndsight.errors import DependencyError, ModelError, SpecError
@@ -71,6 +73,10 @@ def staged(model: str | Path, path: Path, script: Script, workspace: str | Path 
     if found is None and (path / modeldir.CARD).is_file() and modeldir.is_ours(path):
         yield None
         return
+    if found is not None:
+        trained = job if job is not None and _is_script(job) else None
+        for each in sentences(look_job.of_answers(trained, found.root / found.program)):
+            log.warning("%s", each)
     folder = place.cache / "handlers" / secrets.token_hex(8)
     try:
         modeldir.fill(path, folder / "model")
