@@ -82,13 +82,13 @@ def _in_python(text: str, known: frozenset[str]) -> Iterator[tuple[int, str]]:
         yield from _in_text(text)  # it will say so itself when it is run
         return
     silent = {id(each) for node in ast.walk(tree) for each in _never_taken(node, known)}
-    seen: set[int] = set()
+    found: dict[int, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
             match = _NAMED.search(node.value)
-            if match and node.lineno not in seen:
-                seen.add(node.lineno)
-                yield node.lineno, match[0]
+            if match:
+                found.setdefault(node.lineno, match[0])
+    yield from sorted(found.items())
 
 
 def _never_taken(node: ast.AST, known: frozenset[str]) -> Iterator[ast.AST]:
