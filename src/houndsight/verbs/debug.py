@@ -20,7 +20,7 @@ from houndsight.records.writer import RecordWriter
 from houndsight.reports import summary
 from houndsight.reports.notebook import Findings
 from houndsight.spec import LoopSpec, Status
-from houndsight.watch import workers
+from houndsight.watch import aside, workers
 from houndsight.watch.debugger import MODES, Debugger
 from houndsight.watch.loops import LoopDebugger
 from houndsight.watch.plan import Collection, DebugSpec, Schedule
@@ -155,6 +155,7 @@ class LoopJob:
         return self._loop
 
     def __enter__(self) -> Self:
+        aside.ask()
         first = self._worker == 0
         records = None
         if first:

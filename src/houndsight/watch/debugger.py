@@ -75,8 +75,7 @@ class Debugger:
         self.batch_size = 0
         """Images in a batch; 0 where it is not known."""
         self.told = False
-        """Whether forward passes and steps are told by whoever sees them: models and optimizers carry no hooks then,
-        but for the modules of a network in the forward passes that are saved."""
+        """Whether forward passes and steps are told, so that nothing hangs on the objects outside of saved passes."""
         self._pair = -1  # the step whose gradients are to be held against those of the step before
         self._worker, self._known = worker, facts or {}
         self._mode: str | None = None
@@ -94,9 +93,16 @@ class Debugger:
     # ------------------------------------------------------------------------------------- beginning and end
 
     def attach(
-        self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer], *, step: int = 0, **facts: Any
+        self,
+        models: Sequence[nn.Module],
+        optimizers: Sequence[torch.optim.Optimizer],
+        *,
+        step: int = 0,
+        fresh: bool | None = None,
+        **facts: Any,
     ) -> None:
-        """Watch them from training step `step` on; `facts` are further keys of facts.json."""
+        """Watch them from training step `step` on, where it begins if `fresh`; `facts` are further ones."""
+        fresh = step == 0 if fresh is None else fresh
         self._models = unwrapped(models)
         self.steps["train"] = step
         named = names.parameters(self._models)
@@ -114,7 +120,7 @@ class Debugger:
                 for name, each in named.items()
                 if moved_by.get(id(each), None if place else id(optimizer)) == id(optimizer)
             }
-            self._parameters[id(optimizer)] = Parameters(own, self.spec, distance=step == 0)
+            self._parameters[id(optimizer)] = Parameters(own, self.spec, distance=fresh)
             if not self.told:
                 self._handles.append(optimizer.register_step_pre_hook(calling(self.before_step)))
                 self._handles.append(optimizer.register_step_post_hook(calling(self.after_step)))
@@ -129,6 +135,7 @@ class Debugger:
             self.learn({**known, **facts})
         else:
             self.begin({**known, "debugger": self._facts(), **facts})
+        self.governor.first = step if fresh else self.governor.first
         self.level = self.governor.level(step)
         self._arm(self.level)
 

@@ -34,6 +34,8 @@ class Governor:
         """Steps saved."""
         self.steps = 0
         """Steps seen."""
+        self.first = 0
+        """The step at which this training began."""
         self._mark: float | None = None
         self._own_at_mark = self._aside_at_saved = 0.0
         self._times: deque[float] = deque(maxlen=KEPT)
@@ -110,8 +112,9 @@ class Governor:
             return 2
         if not schedule.open(step):
             return 0
-        beginning = step < schedule.start + FIRST
-        full = 2 if (step < schedule.start + FULL_FIRST if beginning else self.saved % FULL_EVERY == 0) else 1
+        first = max(schedule.start, self.first)
+        beginning = step < first + FIRST
+        full = 2 if (step < first + FULL_FIRST if beginning else self.saved % FULL_EVERY == 0) else 1
         if schedule.interval is not None:
             return 2 if schedule.saves(step, schedule.interval) else 0
         if beginning:

@@ -35,8 +35,10 @@ class LoopDebugger:
         records: RecordWriter | None,
         *,
         scaler: torch.amp.GradScaler | None = None,
+        step: int = 0,
     ) -> None:
-        """`records` takes the scalars; of further workers it is None."""
+        """`records` takes the scalars; of further workers it is None. The first step is number `step`."""
+        self._step = step
         self.debugger = debugger
         self._models, self._optimizers, self._records, self._scaler = models, optimizers, records, scaler
         self._stack = ExitStack()
@@ -55,7 +57,7 @@ class LoopDebugger:
         if self._records is not None:
             self._records.listener = self.debugger.outlet.hear
         self.debugger.on_close.append(self._close_step)
-        self.debugger.attach(self._models, self._optimizers)
+        self.debugger.attach(self._models, self._optimizers, step=self._step, fresh=True)
         self._stack.enter_context(losses.heard(self._hear))
         return self
 
@@ -69,6 +71,10 @@ class LoopDebugger:
         if self._records is not None:
             self._records.listener = None
         self._losses.clear()
+
+    def forget(self) -> None:
+        """Hear no more losses, and write nothing: this is a process that was forked, or all is lost."""
+        self._stack.close()
 
     # ------------------------------------------------------------------------------------- what a loop may say
 
@@ -101,7 +107,7 @@ class LoopDebugger:
         """Watch these from now on: the training goes on with other models or optimizers."""
         self.debugger.detach()
         self._models, self._optimizers = models, optimizers
-        self.debugger.attach(models, optimizers, step=self.debugger.steps["train"])
+        self.debugger.attach(models, optimizers, step=self.debugger.steps["train"], fresh=False)
 
     def _hear(self, name: str, loss: Tensor, given: Tensor, target: Tensor, named: dict[str, Any]) -> None:
         with Working(self.debugger):

@@ -17,7 +17,7 @@ from houndsight.records.profiling.verdict import judge
 from houndsight.records.timeline import LOOP
 from houndsight.records.writer import RecordWriter
 from houndsight.results import Verdict
-from houndsight.watch import study
+from houndsight.watch import aside, study
 from houndsight.watch.clock import LoopClock
 from houndsight.watch.hooks import Hooks
 from houndsight.watch.profiler import pauses
@@ -64,6 +64,7 @@ class Profile:
         self._began = 0.0
 
     def __enter__(self) -> Self:
+        aside.ask()
         self._began = time.time()
         with ExitStack() as stack:  # what was begun ends also where something after it cannot begin
             self._records = stack.enter_context(RecordWriter(self._own))
@@ -102,33 +103,7 @@ class Profile:
         self._window.step()
 
     def _facts(self, ended: float, *, look: bool) -> dict[str, Any]:
-        seen, clock = self._seen, self._clock
-        facts: dict[str, Any] = {
-            "began": self._began,
-            "ended": ended,
-            "own_loop": True,
-            "device": seen.device,
-            "gpu_usable": torch.cuda.is_available(),
-            "workers": seen.workers,
-            "worker_kind": "processes" if seen.workers else None,
-            "worker_pids": sorted(seen.pids),
-            "worker_waits": [
-                {"worker": worker, "batches": int(count), "seconds": seconds}
-                for worker, (count, seconds) in sorted(seen.waits.items())
-            ],
-            "pin_memory": seen.pin_memory,
-            "loaders": len(seen.loaders) or None,
-            "batch_size": seen.batch_size,
-            "threads": torch.get_num_threads(),
-            "precision": seen.precision,
-            "steps": clock.steps,
-            "cpu": clock.cpu,
-            "thread_cpu": clock.thread_cpu,
-            "operators": self._window.operators(),
-            "window_steps": self._window.steps,
-            "window_stall": self._window.stall,
-            **self._given,
-        }
+        facts = {"began": self._began, "ended": ended, **self._seen.facts(self._clock, self._window), **self._given}
         return facts | (self._studied() if look else {})
 
     def _studied(self) -> dict[str, Any]:

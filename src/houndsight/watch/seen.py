@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from houndsight.watch.clock import LoopClock
+from houndsight.watch.window import Window
+
 
 class Seen:
     """Gathered step by step; a few microseconds each."""
@@ -20,6 +23,8 @@ class Seen:
         self.pids: set[int] = set()
         self.waits: dict[int, list[float]] = {}
         self.batches: Counter[int] = Counter()
+        self.newest: Any = None
+        """The loader that was started last, by a weak reference; None before there is one."""
         self.device: str | None = None
         self.precision: str | None = None
         self._last: nn.Module | None = None  # kept alive, to be looked at when the loop has ended
@@ -29,6 +34,7 @@ class Seen:
     def loader(self, loader: Any, iterator: Any) -> None:
         """A data loader was started; the one with the most batches is taken for the training's."""
         self.loaders.add(loader)
+        self.newest = weakref.ref(loader)
         workers = getattr(iterator, "_workers", None) or []
         self.pids.update(each.pid for each in workers if each.pid)
         if self.workers is None or loader.num_workers > self.workers:
@@ -90,6 +96,32 @@ class Seen:
         _, module, args, kwargs = max(found, key=lambda each: each[0])
         plain = getattr(module, "_orig_mod", module)  # what torch.compile was given: compiling again takes long
         return plain, args, kwargs
+
+    def facts(self, clock: LoopClock, window: Window) -> dict[str, Any]:
+        """What is known of a loop when it has ended, as fields of `records.profiling.run.Facts`."""
+        return {
+            "own_loop": True,
+            "device": self.device,
+            "gpu_usable": torch.cuda.is_available(),
+            "workers": self.workers,
+            "worker_kind": "processes" if self.workers else None,
+            "worker_pids": sorted(self.pids),
+            "worker_waits": [
+                {"worker": worker, "batches": int(count), "seconds": seconds}
+                for worker, (count, seconds) in sorted(self.waits.items())
+            ],
+            "pin_memory": self.pin_memory,
+            "loaders": len(self.loaders) or None,
+            "batch_size": self.batch_size,
+            "threads": torch.get_num_threads(),
+            "precision": self.precision,
+            "steps": clock.steps,
+            "cpu": clock.cpu,
+            "thread_cpu": clock.thread_cpu,
+            "operators": window.operators(),
+            "window_steps": window.steps,
+            "window_stall": window.stall,
+        }
 
 
 class Outline:
