@@ -10,6 +10,11 @@ def thumbnail_name(path: str) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:20] + ".jpg"
 
 
+def drop_in() -> Path:
+    """Folder for the import path of scripts and notebooks written for SageMaker; it holds `smdebug` and nothing else."""
+    return Path(__file__).parent / "scripts" / "drop_in"
+
+
 @dataclass(frozen=True)
 class JobFolder:
     """The files of one job; every name of a job's file stands here and nowhere else."""

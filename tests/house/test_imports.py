@@ -46,7 +46,8 @@ def test_fences(source: Source) -> None:
 
 @pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
 def test_sub_packages_re_export_nothing(source: Source) -> None:
-    if source.path.name == "__init__.py" and source.unit != "__init__":
+    drop_in = source.name.startswith("scripts/drop_in/")  # another package, whose names others import
+    if source.path.name == "__init__.py" and source.unit != "__init__" and not drop_in:
         assert len(source.tree.body) == 1, f"{source.name} holds more than its docstring"
 
 

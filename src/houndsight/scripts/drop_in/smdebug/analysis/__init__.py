@@ -1,0 +1,1 @@
+"""Helpers of those who look at trials."""

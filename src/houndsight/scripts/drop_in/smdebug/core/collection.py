@@ -1,0 +1,8 @@
+"""Collections of tensors."""
+
+from houndsight.scripts.smdebug_config import Collection, CollectionKeys
+
+__all__ = [
+    "Collection",
+    "CollectionKeys",
+]

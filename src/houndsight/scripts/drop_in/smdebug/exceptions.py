@@ -1,0 +1,47 @@
+"""What `smdebug` raises."""
+
+from houndsight.scripts.smdebug_errors import (
+    IndexReaderException,
+    InsufficientInformationForRuleInvocation,
+    InvalidCollectionConfiguration,
+    InvalidWorker,
+    MissingCollectionFiles,
+    NoMoreData,
+    NoMoreProfilerData,
+    RuleEvaluationConditionMet,
+    ShapeUnavailableForStep,
+    SMDebugCustomerError,
+    SMDebugError,
+    SMDebugNotImplementedError,
+    SMDebugRuntimeError,
+    SMDebugTypeError,
+    SMDebugValueError,
+    StepNotYetAvailable,
+    StepUnavailable,
+    TensorUnavailable,
+    TensorUnavailableForStep,
+)
+from houndsight.scripts.smdebug_errors import ModeKeys as modes  # noqa: N813
+
+__all__ = [
+    "IndexReaderException",
+    "InsufficientInformationForRuleInvocation",
+    "InvalidCollectionConfiguration",
+    "InvalidWorker",
+    "MissingCollectionFiles",
+    "NoMoreData",
+    "NoMoreProfilerData",
+    "RuleEvaluationConditionMet",
+    "SMDebugCustomerError",
+    "SMDebugError",
+    "SMDebugNotImplementedError",
+    "SMDebugRuntimeError",
+    "SMDebugTypeError",
+    "SMDebugValueError",
+    "ShapeUnavailableForStep",
+    "StepNotYetAvailable",
+    "StepUnavailable",
+    "TensorUnavailable",
+    "TensorUnavailableForStep",
+    "modes",
+]

@@ -1,0 +1,7 @@
+"""A chart of a profile."""
+
+from houndsight.scripts.smdebug_charts import MetricsHistogram
+
+__all__ = [
+    "MetricsHistogram",
+]
