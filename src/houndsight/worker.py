@@ -35,8 +35,9 @@ SAMPLES = 64  # validation images that the artifact carries
 
 def run_job(job: JobFolder, stop: Stop) -> Literal["COMPLETED", "STOPPED"]:
     """Run the job that `spec.json` describes; raises what went wrong as `HoundsightError`."""
-    kind = json.loads(job.spec.read_bytes()).get("kind")
-    with RecordWriter(job.records) as records, profiled(job, records) as profiler:
+    spec = json.loads(job.spec.read_bytes())
+    kind, interval = spec.get("kind"), float(spec.get("profile_interval", 0.5))
+    with RecordWriter(job.records) as records, profiled(job, records, interval=interval) as profiler:
         if kind == "script":
             from houndsight.contract.script import run_script
 

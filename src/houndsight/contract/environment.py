@@ -15,6 +15,7 @@ from typing import Any
 from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, split, variable
 from houndsight.folders import JobFolder
+from houndsight.scripts import ready
 from houndsight.spec import ScriptSpec
 
 PASSED_ON = frozenset(
@@ -97,7 +98,8 @@ def environment(
     return {
         "AWS_REGION": machine.region,
         **at_start(spec.environment, caller),
-        "PYTHONPATH": os.pathsep.join([str(job.code), *paths]),
+        "PYTHONPATH": ready.on_path([str(job.code), *paths]),
+        **ready.make(job, spec),
         **_of_loading(job, spec),
         **sm_variables(job, config, machine),
         **_platform_variables(job, machine),

@@ -26,6 +26,7 @@ from houndsight.errors import JobError
 from houndsight.folders import JobFolder
 from houndsight.records.writer import RecordWriter
 from houndsight.reports.ran import Packed, ScriptOutcome
+from houndsight.scripts import afterwards
 from houndsight.spec import ScriptSpec
 from houndsight.workspace import atomic_write, friendly_disk_errors, remove_tree, write_json
 
@@ -75,6 +76,7 @@ def run_script(
         variables = started.variables(environment(job, spec, config, machine, os.environ))
         scanner = MetricScanner(spec.metrics, records, recorded)
         run = _live(job, spec, started, variables, machine, scanner, stop, grace)
+    afterwards.conclude(job, spec)
     look_job.end(job, looked)
     job.output.mkdir(exist_ok=True)  # a script may have done anything to it
     left = ((job.model, job.model_archive), (layout.output_data(job), job.output_archive))

@@ -24,6 +24,7 @@ from houndsight.folders import JobFolder
 from houndsight.records.timeline import LOOP
 from houndsight.records.writer import RecordWriter
 from houndsight.scripts import armed, look_live
+from houndsight.scripts.found import WATCHER
 from houndsight.scripts.models import holds, models_of, moved_by
 from houndsight.scripts.settings import HookSettings
 from houndsight.scripts.timeline import Spans, WatchedLoop
@@ -36,9 +37,6 @@ from houndsight.watch.plan import Collection, DebugSpec, Schedule
 from houndsight.workspace import write_json
 
 log = logging.getLogger("houndsight")
-
-WATCHER = "watcher.json"
-"""In the folder of records: how it stands with the watcher of the script (`state`, `error`, `steps`)."""
 
 State = Literal["running", "ended", "aside", "broken"]
 
@@ -172,6 +170,7 @@ class Session:
             self._state = "aside"  # another process of the job is watched already
             return False
         self._state = "running"
+        os.environ[armed.WATCHED] = str(os.getpid())
         self._stack.callback(lock.close)
         self._stack.enter_context(_quiet())
         self._write()
@@ -381,4 +380,3 @@ def _locked(records: Path) -> IO[bytes] | None:
         file.close()
         return None
     return file
-

@@ -10,6 +10,7 @@ from houndsight.folders import JobFolder
 from houndsight.records.rules.engine import Engine
 from houndsight.records.tensors import STATISTICS
 from houndsight.records.writer import RecordWriter
+from houndsight.scripts.found import joined
 from houndsight.scripts.models import moved_by, parts
 from houndsight.scripts.settings import HookSettings
 from houndsight.spec import Finding
@@ -37,12 +38,6 @@ class ScriptEngine(Engine):
         whole = super().document()
         found = joined(self.findings(), self.beside())
         return {**whole, "findings": [each.model_dump(mode="json") for each in found]}
-
-
-def joined(standing: Sequence[Finding], others: Sequence[Finding]) -> list[Finding]:
-    """What the rules say with what else was found; a rule that found something before does not say all is well."""
-    fired = {each.rule for each in others}
-    return [*others, *(each for each in standing if each.status == "IssuesFound" or each.rule not in fired)]
 
 
 class Trainings:

@@ -28,7 +28,10 @@ from houndsight.warm.family import monitor
 from houndsight.warm.script import Life
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "script": ("torch", "torchvision.models", "numpy.ma"),
+    "script": (
+        *("torch", "torchvision.models", "numpy.ma"),
+        *("houndsight.scripts.session", "houndsight.scripts.afterwards", "houndsight.watch.profiler"),
+    ),
     "classifier": (
         *("torch", "torchvision.models", "torchvision.transforms.v2", "torch.utils.flop_counter", "safetensors.torch"),
         *("scipy.optimize", "threadpoolctl"),

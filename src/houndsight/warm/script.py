@@ -19,12 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from houndsight.backends import pool
+from houndsight.scripts import armed, hub
+from houndsight.scripts.ready import START
+from houndsight.scripts.settings import VARIABLE
 from houndsight.warm import fresh
 
 Life = Callable[[], Any]
 """What a fork does from now on; gives the next one, or None."""
 
 _OURS = str(Path(__file__).parent)
+_START = str(START)
 _TORCH = re.compile(r"torch|timm|fastai|lightning|transformers|ultralytics")
 _SETS = re.compile(
     r"""["'](?:(?:OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|NUMEXPR|VECLIB|DNNL|ONEDNN|ATEN|NPY|TORCH|PYTORCH|MALLOC|LD)_[A-Z_]+"""
@@ -81,7 +85,7 @@ def _texts(folder: Path) -> Iterator[str]:
 def _hidden(command: list[str], variables: dict[str, str]) -> set[str]:
     """Modules of the script's own that would stand before those that are imported already."""
     paths = [_first(command), *variables.get("PYTHONPATH", "").split(os.pathsep)]
-    places = [Path(each) for each in paths if each and Path(each).is_dir()]
+    places = [Path(each) for each in paths if each and each != _START and Path(each).is_dir()]
     names = {"sitecustomize", "usercustomize"} | {name.partition(".")[0] for name in sys.modules}
     found = {each.name.partition(".")[0] for place in places for each in place.iterdir() if _module(each)}
     return found & (names - {"__main__", "houndsight"})
@@ -99,7 +103,9 @@ def _first(command: list[str]) -> str:
 def _run(command: list[str], variables: dict[str, str], born: dict[str, str]) -> None:
     """Run it as `__main__`; what it raises is shown as Python shows it, without our own frames."""
     before = set(born.get("PYTHONPATH", "").split(os.pathsep))
-    paths = [each for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each]
+    paths = [each for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each and each != _START]
+    if "PYTHONPATH" in variables:
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # as what stands in that folder leaves it
     sys.path[:] = [_first(command), *paths, *(each for each in sys.path[1:] if each not in before)]
     sys.path_importer_cache.clear()
     sys.argv[:] = command[2:]
@@ -108,6 +114,9 @@ def _run(command: list[str], variables: dict[str, str], born: dict[str, str]) ->
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # the name under which spawned workers send its objects
         sys.modules["__mp_main__"] = main
+    hub.install()
+    if VARIABLE in variables:
+        armed.arm(variables[VARIABLE])
     leave(_code_of(lambda: _execute(command, main)), main)
 
 

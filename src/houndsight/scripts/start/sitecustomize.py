@@ -70,7 +70,6 @@ def _leave() -> None:
 
 _settings = os.environ.get(_VARIABLE, "")
 if _settings and os.environ.get(_WATCHED, str(os.getpid())) == str(os.getpid()):
-    os.environ[_WATCHED] = str(os.getpid())
     sys.meta_path.insert(0, _Torch(_settings))  # type: ignore[arg-type]
 if os.environ.get("HOUNDSIGHT_HUB"):
     try:
