@@ -94,15 +94,26 @@ def _measures(program: Program, function: Function) -> bool:
 
 
 def _by_phase(program: Program, function: Function) -> bool:
-    """Whether it trains and evaluates in the same loop, by the name of a phase."""
-    nodes = list(program.inside_function(function))
-    return (
-        any(method(node, "backward") for node in nodes)
-        and any(method(node, "eval") for node in nodes)
-        and any(method(node, "train") for node in nodes)
-        and bool(_loops(program, function))
-        and len(_loops(program, function)) == 1
-    )
+    """Whether it trains and evaluates in the same loop, by the name of a phase: both eval and backward behind an if."""
+    nodes = program.inside_function(function)
+    asked = [
+        any(
+            isinstance(above, ast.If) and program.within(above, ast.For) is not None
+            for above in _up_to(program, node, function)
+        )
+        for name in ("eval", "backward")
+        for node in nodes
+        if method(node, name)
+    ]
+    return len(asked) > 1 and all(asked) and len(_loops(program, function)) == 1
+
+
+def _up_to(program: Program, node: ast.AST, function: Function) -> Iterator[ast.AST]:
+    """What the node stands in, as far as the function."""
+    for above in program.above(node):
+        if above is function:
+            return
+        yield above
 
 
 def _switches_off(program: Program, node: ast.AST) -> bool:

@@ -14,7 +14,7 @@ from houndsight.contract.look_data import (
     loaders,
 )
 from houndsight.contract.look_found import issue
-from houndsight.contract.look_models import pretrained
+from houndsight.contract.look_models import own_class, pretrained
 from houndsight.spec import Finding
 
 NORMALIZE = "transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])"
@@ -109,7 +109,7 @@ def _workers(program: Program, found: list[Loader], cores: int, gpus: int) -> It
         each.call
         for each in found
         if (given := argument(each.call, 5, "num_workers")) is None or constant(given) == 0
-        if not any(keyword.arg is None for keyword in each.call.keywords) and (each.pipelines or not each.split)
+        if not any(keyword.arg is None for keyword in each.call.keywords) and (each.pipelines or _opens(program, each))
     ]
     if not lazy or cores < 2:
         return
@@ -124,6 +124,15 @@ def _workers(program: Program, found: list[Loader], cores: int, gpus: int) -> It
         f"{{at}}: the DataLoader has no workers, so {waits}; there are {cores} cores.",
         f"Add num_workers={workers}{pinned}, persistent_workers=True.",
     )
+
+
+def _opens(program: Program, loader: Loader) -> bool:
+    """Whether a data set of the script's own opens image files."""
+    for origin in program.origins(argument(loader.call, 0, "dataset")):
+        built = own_class(program, origin)
+        if built is not None and any(each in ast.unparse(built) for each in ("Image.open(", "imread(", "read_image(")):
+            return True
+    return False
 
 
 def _order(program: Program, found: list[Loader]) -> Iterator[Finding]:
