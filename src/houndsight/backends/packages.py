@@ -83,6 +83,10 @@ def _make(place: Path) -> None:
             f"No environment for further packages can be made: {error}.", "Install the packages beside Houndsight."
         ) from error
     inside = sysconfig.get_path("purelib", "venv", vars={"base": str(place)})
+    if importlib.util.find_spec("setuptools") is not None:  # Python 3.11 brings one of 2022 that hides it
+        for each in ("setuptools*", "pkg_resources", "_distutils_hack", "distutils-precedence.pth"):
+            for found in Path(inside).glob(each):
+                remove_tree(found) if found.is_dir() else found.unlink()
     ours = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     lines = [f"import site; site.addsitedir({each!r})" for each in dict.fromkeys(ours)]
     (Path(inside) / "beside.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -123,25 +123,40 @@ def _shortened(text: str, most: int) -> str:
     return f"{text[:half]} ... {text[-(most - 5 - half) :]}"
 
 
-def hint(message: str, channels: Iterable[str], neighbours: Iterable[str]) -> str:
-    """What the user can do about a failure, where the text gives it away; else where to look."""
+def hint(message: str, channels: Iterable[str], neighbours: Iterable[str], asked: Iterable[str] = ()) -> str:
+    """What the user can do about a failure, where the text gives it away; else where to look.
+
+    `neighbours` are modules beside the script, `asked` what its requirements.txt names and nobody has installed.
+    """
     missing = re.search(r"KeyError: '(SM_CHANNEL_([A-Z0-9_.-]+))'", message)
     if missing is not None:
         known = ", ".join(sorted(channels)) or "none"
         name = missing[2].lower()
         return f"The script reads a channel '{name}' (given: {known}); add --channel {name}=DIR."
     module = re.search(r"No module named '([^'.]+)", message)
-    if module is not None and module[1] in neighbours:
-        return f"'{module[1]}' lies beside the script: add --source-dir with the script's folder."
     if module is not None:
-        return f"Install the package of '{module[1]}' in the environment that Houndsight runs in."
-    if "unrecognized arguments" in message:
-        return "The script does not know a hyperparameter by that name; its own arguments are what --hp may name."
-    if "/opt/ml/" in message:
-        return (
-            "The script names a folder of SageMaker's containers itself: add --opt-ml always, or have it read "
-            "SM_CHANNEL_... and SM_MODEL_DIR."
-        )
-    if "WeightsNotFoundError" in message or "--trust-pickle" in message:
-        return "Then run it again."
-    return "The whole output stands in the job's log."
+        return _hint_of_module(module[1], neighbours, list(asked))
+    return next((said for words, said in _HINTS if any(each in message for each in words)), _LOOK)
+
+
+def _hint_of_module(name: str, neighbours: Iterable[str], asked: list[str]) -> str:
+    if name in neighbours:
+        return f"'{name}' lies beside the script: add --source-dir with the script's folder."
+    if asked:
+        return f"requirements.txt asks for {', '.join(asked)}: add --allow-requirements to have it installed."
+    return f"Install the package of '{name}' in the environment that Houndsight runs in."
+
+
+_LOOK = "The whole output stands in the job's log."
+_HINTS = (
+    (
+        ("unrecognized arguments",),
+        "The script does not know a hyperparameter by that name; its own arguments are what --hp may name.",
+    ),
+    (
+        ("/opt/ml/",),
+        "The script names a folder of SageMaker's containers: add --opt-ml always, or have it read SM_MODEL_DIR and such.",
+    ),
+    (("WeightsNotFoundError", "--trust-pickle"), "Then run it again."),
+)
+"""Words of a failure -> what to do about it."""

@@ -163,7 +163,7 @@ def _conclude(
         return "STOPPED"
     if failed:
         neighbours = [each.stem if each.suffix == ".py" else each.name for each in Path(spec.source_dir).glob("*")]
-        raise JobError(reason, hint(reason, spec.channels, neighbours if spec.alone else ()))
+        raise JobError(reason, hint(reason, spec.channels, neighbours if spec.alone else (), missing))
     layout.success(job).touch()
     return "COMPLETED"
 

@@ -116,12 +116,17 @@ def fill(source: Path, target: Path) -> None:
         target.mkdir(parents=True)
         if source.is_dir():
             _copy_tree(source, target)
-        elif tarfile.is_tarfile(source):
+        elif _is_packed(source):
             _unpack(source, target)
         elif source.suffix in (".pt", ".pth", ".safetensors", ".onnx"):
             shutil.copyfile(source, target / source.name)
         else:
             raise ModelError(f"{source} is no folder, no model.tar.gz and no file of weights.", _REPAIR)
+
+
+def _is_packed(source: Path) -> bool:
+    """By its name, for a torn archive is none by its contents."""
+    return source.name.endswith((".tar.gz", ".tgz", ".tar")) or tarfile.is_tarfile(source)
 
 
 def _copy_tree(source: Path, target: Path) -> None:
