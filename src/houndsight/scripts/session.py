@@ -23,7 +23,7 @@ from torch.optim import optimizer as optimizers
 from houndsight.folders import JobFolder
 from houndsight.records.timeline import LOOP
 from houndsight.records.writer import RecordWriter
-from houndsight.scripts import armed, look_live
+from houndsight.scripts import armed, look_live, smdebug_hook
 from houndsight.scripts.found import WATCHER
 from houndsight.scripts.models import holds, models_of, moved_by
 from houndsight.scripts.settings import HookSettings
@@ -77,6 +77,7 @@ class Session:
         self._evaluations = look_live.Evaluations(self.job.code)
         self._data: Any = None
         self._error: Exception | None = None
+        self._hook: smdebug_hook.Hook | None = None  # what saves tensors for the readers of smdebug
 
     # ------------------------------------------------------------------------------------- what may be asked of it
 
@@ -180,6 +181,7 @@ class Session:
         self._loop = WatchedLoop(spans, self, self.job.code, self._broke)
         self._stack.callback(self._loop.detach)
         self._loop.attach()
+        self._hook = smdebug_hook.begin()
         for register, hook in (
             (optimizers.register_optimizer_step_pre_hook, self._before_step),
             (optimizers.register_optimizer_step_post_hook, self._after_step),
@@ -200,6 +202,8 @@ class Session:
             self._error = self._error or error
             self._state = "broken"
         self._new.clear()
+        if self._hook is not None:
+            self._hook.close()
         self._write()
 
     def _forget(self) -> None:
@@ -257,6 +261,8 @@ class Session:
                 return False
             debugger.mode(self._mode(module))
             debugger.before_forward(module, args, dict(kwargs))
+            if self._hook is not None and self._hook.saver.told:
+                self._hook.saver.before_forward(module, args)
         return self._state == "running"
 
     def after(self, module: nn.Module, made: Any) -> None:
@@ -267,12 +273,16 @@ class Session:
                 if self._in_eval:
                     self._evaluations.passed(made, debugger.steps["train"])
                 debugger.after_forward(module, (), made)
+            if self._hook is not None and self._hook.saver.told:
+                self._hook.saver.after_forward(module, (), made)
 
     def over(self) -> None:
         """The call is over, also where it failed."""
         with self._care():
             if self.debugger is not None:
                 self.debugger.forward_over()
+            if self._hook is not None and self._hook.saver.told:
+                self._hook.saver.forward_over()
 
     def backward(self, loss: Any) -> None:
         """Gradients are about to be computed from this: it is the loss, where no other was heard."""
@@ -340,6 +350,8 @@ class Session:
         if models:
             self._evaluates = False
             self._trainings.attend(models, new, {})
+            if self._hook is not None:
+                self._hook.saver.watch(models[0], known=False)
             if self.debugger is not None:
                 self.debugger.mode(self._said)
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from houndsight.scripts import hookconfig, session
+from houndsight.scripts import hookconfig
 from houndsight.scripts.hookconfig import HookConfig
 from houndsight.scripts.settings import VARIABLE, HookSettings
 from houndsight.scripts.smdebug_config import (
@@ -90,11 +90,14 @@ class Hook:
         self._writer = Writer(Path(self.out_dir), rank()) if writes and self.out_dir is not None else None
         self.saver = Saver(self._writer, self._select)
         """What takes the tensors."""
-        if self._writer is not None:
-            for each in _made:
-                if each.out_dir == self.out_dir:
-                    each.close()  # two of them would write into one file
-            self.saver.carry_on(self._writer.open())
+        for each in _made:
+            if each.out_dir == self.out_dir:
+                each.close()  # two of them would write into one file
+        known = None if self._writer is None else self._writer.open()
+        if known is None:
+            self._writer, self.saver.closed = None, True
+        else:
+            self.saver.carry_on(known)
             atexit.register(self.close)
         set_hook(self)
 
@@ -106,11 +109,11 @@ class Hook:
         """
         path = json_file_path or os.environ.get(CONFIG)
         if path is not None:
-            config = hookconfig.read(json.loads(Path(path).read_text(encoding="utf-8")))
-            return cls.of(config)
-        present = get_hook()
-        if isinstance(present, cls) and present is _automatic():
-            return present
+            return cls.of(hookconfig.read(json.loads(Path(path).read_text(encoding="utf-8"))))
+        own = begin()
+        if isinstance(own, cls) and not own.saver.closed:
+            set_hook(own)
+            return own
         return cls.of(*_of_job())
 
     @classmethod
@@ -322,14 +325,14 @@ def del_hook() -> None:
 
 
 def begin() -> Hook | None:
-    """At the start of a job's script: the hook that saves what SageMaker saves by itself; None where that is off."""
+    """The hook of a job's script, which saves what SageMaker was told to, or saves by itself; None outside of jobs.
+
+    A hook of the script's own that writes into the same place takes over from it.
+    """
     if not _made and VARIABLE in os.environ:
-        made = Hook.of(*_of_job())
-        _made.append(made)
-    return _automatic()
-
-
-def _automatic() -> Hook | None:
+        before = list(_present)
+        _made.append(Hook.of(*_of_job()))
+        _present[:] = before or _present
     return _made[0] if _made else None
 
 
@@ -356,6 +359,8 @@ def _folder(given: str | os.PathLike[str] | None) -> str | None:
 
 def _told(method: str, *given: Any) -> None:
     """Let the job's own watcher know, too."""
+    from houndsight.scripts import session  # it makes hooks itself
+
     present = session.current()
     if present is not None:
         tell: Callable[..., None] = getattr(present, method)

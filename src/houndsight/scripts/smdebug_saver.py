@@ -90,13 +90,13 @@ class Saver:
         self._modules: list[tuple[str, nn.Module]] = []
         self._parameters: dict[str, nn.Parameter] = {}
         self._names: set[str] = set()
-        self._losses: set[int] = set()
+        self._losses: list[nn.Module] = []
         self._inside = 0
         self._calls: dict[str, int] = {}
         self._armed: list[RemovableHandle] = []
         self._handles: dict[int, list[RemovableHandle]] = {}
         self._open: list[Moment] = []
-        self._stepped = self._stays_in_eval = False
+        self._begun = self._stepped = self._stays_in_eval = False
         self._stack = ExitStack()
 
     # ------------------------------------------------------------------------------------- what is watched
@@ -109,12 +109,11 @@ class Saver:
         if self.closed or id(module) in self._handles:
             self.root_known = self.root_known or (known and module is self.root)
             return
-        if self.root is None:
-            self._begin()
-        elif known and not self.root_known:
+        if self.root is not None and not self.root_known:
             self.forget()
-        elif not known:
+        elif self.root is not None and not known:
             return
+        self._begin()
         name = type(names.unwrapped(module) if names.is_compiled(module) else module).__name__
         if self.root is None:
             self.root, self.root_known = module, known
@@ -130,6 +129,11 @@ class Saver:
         if not names.is_compiled(module):
             self._modules += [(first + path if path else name, each) for path, each in module.named_modules()]
 
+    @property
+    def told(self) -> bool:
+        """Whether the model carries no hooks, and whoever sees its forward passes has to tell of them."""
+        return self.root is not None and not self._handles[id(self.root)]
+
     def forget(self) -> None:
         """Let go of the models."""
         for handles in self._handles.values():
@@ -144,9 +148,9 @@ class Saver:
 
     def watch_loss(self, module: nn.Module) -> None:
         """Save what this loss returns, under its own class's name."""
-        if self.closed or id(module) in self._losses:
+        if self.closed or any(each is module for each in self._losses):
             return
-        self._losses.add(id(module))
+        self._losses.append(module)
         before = module.register_forward_pre_hook(Hook(self._before_loss))
         after = module.register_forward_hook(Hook(self._after_loss), always_call=True)
         self._stack.callback(before.remove)
@@ -167,7 +171,9 @@ class Saver:
             log.warning("The last tensors were not saved for smdebug: %s", error)
 
     def _begin(self) -> None:
-        assert self._writer is not None
+        if self._begun:
+            return
+        self._begun = True
         self._stack.enter_context(losses.heard(self._hear))
         self._stack.callback(optimizers.register_optimizer_step_pre_hook(self._before_step).remove)
         self._stack.callback(optimizers.register_optimizer_step_post_hook(self._after_step).remove)

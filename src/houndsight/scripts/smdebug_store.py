@@ -12,6 +12,7 @@ Every worker has `worker_<rank>.jsonl`, one JSON object a line, told apart by it
 safetensors. A torn last line is left out.
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -53,14 +54,23 @@ class Writer:
         self._parts = 0
         self._pid = os.getpid()
 
-    def open(self) -> dict[str, int]:
-        """Begin to write; returns the number of the last step of each mode that was written before."""
+    def open(self) -> dict[str, int] | None:
+        """Begin to write; returns the number of the last step of each mode that was written before.
+
+        None where another process writes there already.
+        """
         with friendly_disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{self.worker}.jsonl"
             known = Reader(self.folder).last_steps(self.worker) if path.is_file() else {}
             torn = path.is_file() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._file)
+                self._file = -1
+                return None
             if torn:
                 os.write(self._file, b"\n")
         started = psutil.Process(self._pid).create_time()
@@ -103,6 +113,8 @@ class Writer:
         self._file = -1
 
     def _line(self, document: dict[str, Any]) -> None:
+        if os.getpid() != self._pid:
+            return  # a child has the parent's descriptor
         with friendly_disk_errors(self.folder):
             os.write(self._file, json.dumps(document).encode() + b"\n")
 

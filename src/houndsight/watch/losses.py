@@ -1,7 +1,7 @@
 """Hears the losses that a loop of anybody's own computes, by torch.nn.functional, as a module or as a function.
 
 Loss modules call the functions of `torch.nn.functional` when they run, so wrapping these hears both. The functions come
-back when the block ends; nested blocks restore in the order in which they end.
+back when the last block ends.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,33 +32,45 @@ Hear = Callable[[str, Tensor, Tensor, Tensor, dict[str, Any]], None]
 """Told (name, loss, what the loss was given, the target, further arguments)."""
 
 
+_hearing: list[Hear] = []
+_functions: dict[str, Callable[..., Tensor]] = {}
+
+
 @contextmanager
 def heard(hear: Hear) -> Iterator[None]:
-    """While it lasts every loss of this process is told to `hear`; the losses themselves stay what they are."""
-    before = {name: getattr(functional, name) for name in FUNCTIONS}
-    inside: list[str] = []
+    """While it lasts every loss of this process is told to `hear`; the losses themselves stay what they are.
 
-    def wrapped(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        @wraps(function)
-        def call(input: Tensor, target: Tensor, *further: Any, **named: Any) -> Tensor:  # noqa: A002 - torch's name
-            if inside or torch.compiler.is_compiling():  # cross_entropy may call nll_loss
-                return function(input, target, *further, **named)
-            inside.append(name)
-            try:
-                loss = function(input, target, *further, **named)
-            finally:
-                inside.pop()
-            hear(name, loss, input, target, named)
-            return loss
-
-        # What compilers of torch's own are to take in its place: the source of the function itself.
-        vars(call).update({"__script_if_tracing_wrapper": True, "__original_fn": function})
-        return call
-
-    for name, function in before.items():
-        setattr(functional, name, wrapped(name, function))
+    Several may listen at once, and end in any order: the functions come back when nobody listens any more.
+    """
+    if not _hearing:
+        inside: list[str] = []
+        for name in FUNCTIONS:
+            _functions[name] = getattr(functional, name)
+            setattr(functional, name, _wrapped(name, _functions[name], inside))
+    _hearing.append(hear)
     try:
         yield
     finally:
-        for name, function in before.items():
-            setattr(functional, name, function)
+        _hearing.remove(hear)
+        if not _hearing:
+            for name, function in _functions.items():
+                setattr(functional, name, function)
+
+
+def _wrapped(name: str, function: Callable[..., Tensor], inside: list[str]) -> Callable[..., Tensor]:
+    @wraps(function)
+    def call(input: Tensor, target: Tensor, *further: Any, **named: Any) -> Tensor:  # noqa: A002 - torch's name
+        if inside or torch.compiler.is_compiling():  # cross_entropy may call nll_loss
+            return function(input, target, *further, **named)
+        inside.append(name)
+        try:
+            loss = function(input, target, *further, **named)
+        finally:
+            inside.pop()
+        for hear in tuple(_hearing):
+            hear(name, loss, input, target, named)
+        return loss
+
+    # What compilers of torch's own are to take in its place: the source of the function itself.
+    vars(call).update({"__script_if_tracing_wrapper": True, "__original_fn": function})
+    return call
