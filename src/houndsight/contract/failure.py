@@ -155,7 +155,7 @@ _HINTS = (
     ),
     (
         ("/opt/ml/",),
-        "The script names a folder of SageMaker's containers: add --opt-ml always, or have it read SM_MODEL_DIR and such.",
+        "The script names a folder of SageMaker's containers: add --opt-ml always, or have it read SM_MODEL_DIR...",
     ),
     (("WeightsNotFoundError", "--trust-pickle"), "Then run it again."),
 )
