@@ -1,16 +1,16 @@
 """`houndsight run`: a training script written for SageMaker as a job, followed until it ends."""
 
 import json as json_
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from houndsight.cli.finish import finish, heading, results
-from houndsight.cli.flags import AllowRequirements, Cold, Json, OptMl, Place, S3Endpoint, TrustPickle
+from houndsight.cli.flags import Cold, Json, Place
 from houndsight.cli.output import note, say, table
+from houndsight.cli.script_flags import SURROUNDINGS, WATCHING, Surroundings, Watching
 from houndsight.errors import SpecError
 from houndsight.reports.ran import ScriptOutcome
-from houndsight.tuning.written import read_file
 from houndsight.verbs import run as verbs
 from houndsight.verbs.job import Job
 
@@ -49,13 +49,8 @@ def run(
     ] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the job goes on alone.")] = False,
     cold: Cold = False,
-    opt_ml: OptMl = "auto",
-    allow_requirements: AllowRequirements = False,
-    trust_pickle: TrustPickle = False,
-    s3_endpoint: S3Endpoint = None,
-    checkpoint_config: Annotated[
-        str | None, Parameter(metavar="FILE", help="SageMaker's CheckpointConfig as JSON, for the script to read.")
-    ] = None,
+    given: Surroundings = SURROUNDINGS,
+    watched: Watching = WATCHING,
     workspace: Place = None,
     json: Json = False,
 ) -> int:
@@ -76,11 +71,8 @@ def run(
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         wait=False,
         cold=cold,
-        opt_ml=cast(Any, opt_ml),
-        allow_requirements=allow_requirements,
-        trust_pickle=trust_pickle,
-        s3_endpoint=s3_endpoint,
-        checkpoint_config=None if checkpoint_config is None else read_file(checkpoint_config),
+        **given.settings(),
+        **watched.settings(),
     )
     return finish(job, detach=detach, json=json, summary=_summary, documented=_document, where=_where)
 

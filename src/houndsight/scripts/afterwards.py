@@ -9,6 +9,7 @@ from houndsight.folders import JobFolder
 from houndsight.records.facts import read_facts
 from houndsight.records.rules.engine import Engine
 from houndsight.records.rules.evaluate import moments
+from houndsight.records.rules.named import named
 from houndsight.scripts.found import WATCHER, joined
 from houndsight.spec import Finding, ScriptSpec
 from houndsight.workspace import write_json
@@ -45,7 +46,7 @@ def conclude(job: JobFolder, spec: ScriptSpec) -> list[Finding]:
 def _asked(job: JobFolder, spec: ScriptSpec, live: Sequence[Finding]) -> list[Finding]:
     """The rules, asked about the records of the last training; what was found while they were written stays."""
     facts = read_facts(job.records)
-    engine = Engine(facts, spec.rules)
+    engine = Engine(facts, named(spec.rules).debugger)
     begun = int(facts.get("training_step", 0))
     engine.past = True
     for moment in moments(job):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from houndsight.folders import JobFolder
+from houndsight.records.rules.named import named
 from houndsight.scripts.settings import FILE, VARIABLE, HookSettings
 from houndsight.spec import ScriptSpec
 from houndsight.workspace import write_json
@@ -25,7 +26,7 @@ def settings_of(job: JobFolder, spec: ScriptSpec) -> HookSettings:
     return HookSettings(
         folder=str(job.path),
         off=spec.debug == "off",
-        rules=spec.rules,
+        rules=named(spec.rules).debugger,
         on_finding=spec.on_finding,
         profile_interval=spec.profile_interval,
         hook_config=spec.hook_config,

@@ -9,6 +9,8 @@ from houndsight import s3
 from houndsight.contract.check import problems
 from houndsight.contract.source import copy_source
 from houndsight.errors import SpecError
+from houndsight.records.rules import engine
+from houndsight.records.rules.named import named
 from houndsight.spec import ScriptSpec
 from houndsight.verbs import fetched
 from houndsight.verbs.job import Job, backend_named, submit
@@ -30,41 +32,33 @@ def run(
     name: str | None = None,
     workspace: str | Path | None = None,
     backend: Literal["local", "inline"] = "local",
-    max_seconds: float | None = None,
-    instance_type: str = "local",
     wait: bool = True,
     cold: bool = False,
-    opt_ml: Literal["auto", "always", "never"] = "auto",
-    allow_requirements: bool = False,
-    trust_pickle: bool = False,
     s3_endpoint: str | None = None,
-    checkpoint_config: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Job:
     """Run a training script written for SageMaker's script mode and return its job.
 
     `channels` are folders by name, or one for the channel `training`; zips, http(s) addresses of zips and s3 addresses
-    are fetched into the workspace's cache. `source_dir` may be a sourcedir.tar.gz, on S3 too. `metrics` are regular
-    expressions by name; the first group of each is the number. With `source_dir` that whole folder is copied into the
-    job and `script` is relative to it; without, the script alone is. All problems are raised at once as `SpecError`
-    before a job is made. With `wait` a failed job raises its error. `cold` starts it without a warm process. The other settings are those of
-    `ScriptSpec`; `s3_endpoint` is the S3 server for channels and for the script itself.
+    are fetched into the workspace's cache. `source_dir` may be a sourcedir.tar.gz, on S3 too; that whole folder is
+    copied into the job and `script` is relative to it, else the script alone is. `metrics` are regular expressions by
+    name; the first group of each is the number. All problems are raised at once as `SpecError` before a job is made.
+    With `wait` a failed job raises its error. `cold` starts it without a warm process. `s3_endpoint` is the S3 server
+    for channels and for the script itself. `settings` are further fields of `ScriptSpec`: `max_seconds`,
+    `instance_type`, `opt_ml`, `allow_requirements`, `trust_pickle`, `checkpoint_config`; `debug`, `hook_config`
+    (SageMaker's DebugHookConfig), `rules`, `on_finding` and `profile_interval` of the watcher.
     """
     place = Workspace.find(workspace)
     spec = script_spec(
         script,
         cache=place.cache,
         s3_endpoint=s3_endpoint,
-        opt_ml=opt_ml,
-        allow_requirements=allow_requirements,
-        trust_pickle=trust_pickle,
-        checkpoint_config=None if checkpoint_config is None else dict(checkpoint_config),
         source_dir=source_dir,
         channels=channels,
         hyperparameters=hyperparameters,
         metrics=metrics,
         environment=environment,
-        max_seconds=max_seconds,
-        instance_type=instance_type,
+        **settings,
     )
     runner = backend_named(backend, cold=cold)
     files = place.create(spec, name, backend)
@@ -122,6 +116,11 @@ def _checked(
         **{key: value for key, value in others.items() if value != _default(key)},
     }
     found = problems(ScriptSpec.model_construct(**settings))
+    try:
+        settings["rules"] = tuple(settings.get("rules", ()))
+        engine.check(named(settings["rules"]).debugger, settings.get("on_finding", "none"))
+    except SpecError as error:
+        found.append(str(error))
     try:
         # Without what `problems` has been through: 41 metrics need no listing.
         spec = ScriptSpec.create(**{**settings, "metrics": {}})

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from houndsight.errors import HoundsightError
 from houndsight.folders import JobFolder
 from houndsight.records import timeline
+from houndsight.records.profiling import rules
 from houndsight.records.profiling import run as runs
 from houndsight.records.profiling.document import document, write_sagemaker
+from houndsight.records.rules.named import Named, named
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec, ScriptSpec
 from houndsight.watch.sampler import Sampler
@@ -69,7 +71,9 @@ class JobProfiler:
             facts |= {"operators": window.operators(), "window_steps": window.steps, "window_stall": window.stall}
         self._records.flush()
         write_json(job.records / runs.FACTS, runs.Facts(began=self._began, ended=time.time(), **facts))
-        conclude(job.records, job.profile, job.rule_output)
+        spec = json.loads(job.spec.read_bytes())
+        asked = named(spec.get("rules", ())) if spec.get("kind") == "script" else Named()
+        conclude(job.records, job.profile, job.rule_output, asked)
 
 
 @contextmanager
@@ -92,13 +96,14 @@ def profiled(job: JobFolder, records: RecordWriter, *, interval: float = 0.5) ->
     profiler.conclude(job)
 
 
-def conclude(records: Path, profile: Path, rule_output: Path | None) -> None:
-    """Write what the records in that folder say about speed."""
-    run = runs.read(records)
+def conclude(records: Path, profile: Path, rule_output: Path | None, asked: Named | None = None) -> None:
+    """Write what the records in that folder say about speed; rules are `asked` as somebody said, else as ever."""
+    run, asked = runs.read(records), asked or Named()
+    reports = rules.evaluate(run, asked.profiler, asked.off)
     with friendly_disk_errors(profile.parent):
-        write_json(profile, document(run))
+        write_json(profile, document(run, reports))
         if rule_output is not None:
-            write_sagemaker(rule_output, run)
+            write_sagemaker(rule_output, reports)
 
 
 def _facts(job: JobFolder) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from houndsight.spec import Finding
 FORMAT_VERSION = 1
 
 
-def document(run: Run) -> dict[str, Any]:
-    """All that can be said of a run's speed, ready to be written as JSON."""
+def document(run: Run, reports: list[report.Report] | None = None) -> dict[str, Any]:
+    """All that can be said of a run's speed, ready to be written as JSON; `reports` are those of SageMaker's rules."""
     verdict = judge(run)
     found = outliers.find(run)
-    reports = rules.evaluate(run)
+    reports = rules.evaluate(run) if reports is None else reports
     return {
         "format": FORMAT_VERSION,
         "verdict": verdict.model_dump(mode="json") if verdict else None,
@@ -152,9 +152,9 @@ def overhead(run: Run) -> dict[str, Any]:
     }
 
 
-def write_sagemaker(folder: Path, run: Run) -> None:
+def write_sagemaker(folder: Path, reports: list[report.Report]) -> None:
     """Write the reports of SageMaker's rules in its place and shape below `folder` (`rule-output`)."""
     place = folder / "ProfilerReport" / "profiler-output" / "profiler-reports"
     place.mkdir(parents=True, exist_ok=True)
-    for each in rules.evaluate(run):
+    for each in reports:
         report.write(place, each)

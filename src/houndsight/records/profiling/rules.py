@@ -1,12 +1,13 @@
 """SageMaker's eleven profiler rules under their names and parameters, asked of the records of one run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from houndsight.records.profiling import rules_gpu, rules_loop
 from houndsight.records.profiling.report import Report
 from houndsight.records.profiling.run import Run
 
-RULES: dict[str, Callable[[Run], Report]] = {
+RULES: dict[str, Callable[..., Report]] = {
     "BatchSize": rules_gpu.batch_size,
     "CPUBottleneck": rules_gpu.cpu_bottleneck,
     "Dataloader": rules_loop.dataloader,
@@ -22,6 +23,8 @@ RULES: dict[str, Callable[[Run], Report]] = {
 """SageMaker's name -> the rule with its default parameters."""
 
 
-def evaluate(run: Run) -> list[Report]:
-    """Ask every rule, in the order of their names."""
-    return [rule(run) for rule in RULES.values()]
+def evaluate(
+    run: Run, given: Mapping[str, Mapping[str, Any]] | None = None, off: Collection[str] = ()
+) -> list[Report]:
+    """Ask every rule but those that are `off`, in the order of their names; `given` are parameters by rule."""
+    return [rule(run, **(given or {}).get(name, {})) for name, rule in RULES.items() if name not in off]
