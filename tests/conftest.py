@@ -14,6 +14,9 @@ HANGS = 400.0
 """Seconds after which a test that not even pytest-timeout's signal could end (300 s) ends its process, with a stack."""
 
 os.environ.setdefault("HOUNDSIGHT_COLD", "1")  # tests of warm starts take it away
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # whoever imports onnxruntime or OpenVINO first: nothing reports home
+modules: dict[str, object] = sys.modules  # type: ignore[assignment]
+modules.setdefault("openvino_telemetry", None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from houndsight.errors import DependencyError, ModelError, SpecError, WorkspaceError
+from houndsight.models import private
 from houndsight.verbs.export import export
 
 CLASSES = ("beagle", "größer", 'with "quotes", and commas')
@@ -48,7 +49,6 @@ def images() -> NDArray[np.uint8]:
 
 @pytest.mark.slow
 def test_onnx(model: Path, images: NDArray[np.uint8], tmp_path: Path) -> None:
-    import onnxruntime
 
     folder, found = export(model, "onnx", tmp_path / "out")
     assert (found.format, found.file, found.images, found.agreement) == ("onnx", "model.onnx", 9, 1.0)
@@ -56,7 +56,7 @@ def test_onnx(model: Path, images: NDArray[np.uint8], tmp_path: Path) -> None:
     assert found.checked_by.startswith("onnxruntime")
     assert {each.name for each in folder.iterdir()} == {"model.onnx", "model.json", "export.json"}
     assert found.bytes == (folder / "model.onnx").stat().st_size
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = private.onnxruntime().InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     (taken,) = session.get_inputs()
     assert (taken.name, taken.type, taken.shape[1:]) == ("images", "tensor(uint8)", [32, 32, 3])
     for count in (1, 2, 5):
@@ -70,7 +70,7 @@ def test_onnx(model: Path, images: NDArray[np.uint8], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_openvino(model: Path, images: NDArray[np.uint8], tmp_path: Path) -> None:
-    import openvino as ov
+    ov = private.openvino()
 
     folder, found = export(model, "openvino", tmp_path / "out")
     assert (found.agreement, found.images) == (1.0, 9)

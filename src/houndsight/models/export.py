@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from houndsight.errors import DependencyError, ModelError
+from houndsight.models import private
 from houndsight.models.artifact import Artifact
 from houndsight.models.private import openvino
 from houndsight.results import Exported, ModelCard
@@ -210,8 +211,7 @@ def _reader(to: Format, file: Path) -> tuple[str, Run]:
 
 
 def _onnxruntime(file: Path) -> tuple[str, Run]:
-    import onnxruntime
-
+    onnxruntime = private.onnxruntime()
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -140,7 +140,7 @@ def main() -> None:
     _serve(line)
 
 
-PRELOADED = ("openvino", "houndsight.serving.instance", "houndsight.serving.server", "houndsight.serving.service",
+PRELOADED = ("houndsight.serving.instance", "houndsight.serving.server", "houndsight.serving.service",
              "houndsight.serving.capture", "PIL.Image")  # fmt: skip
 """What instances import; not prometheus_client, which looks for its folder when it is imported."""
 
@@ -151,9 +151,11 @@ def preload() -> None:
     import torch
 
     from houndsight.data import images
+    from houndsight.models.private import openvino
     from houndsight.spec import Preprocess
 
     torch.set_num_threads(1)
+    openvino()
     for name in PRELOADED:
         importlib.import_module(name)
     images.fit_to(np.zeros((300, 280, 3), np.uint8), Preprocess())
