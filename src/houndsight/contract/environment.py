@@ -15,7 +15,7 @@ from typing import Any
 from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, split, variable
 from houndsight.folders import JobFolder
-from houndsight.scripts import ready
+from houndsight.scripts import hub, ready
 from houndsight.spec import ScriptSpec
 
 PASSED_ON = frozenset(
@@ -109,8 +109,7 @@ def environment(
 def _of_loading(job: JobFolder, spec: ScriptSpec) -> dict[str, str]:
     """What `scripts.hub` is told: that it is wanted, and whose pickles may be run."""
     folders = [str(job.path), *(str(Path(each).resolve()) for each in spec.channels.values())]
-    trusted = {"HOUNDSIGHT_TRUST_PICKLE": os.pathsep.join(folders)} if spec.trust_pickle else {}
-    return {"HOUNDSIGHT_HUB": "1", **trusted}
+    return {hub.VARIABLE: "1", **({hub.TRUSTED: os.pathsep.join(folders)} if spec.trust_pickle else {})}
 
 
 def at_start(given: Mapping[str, str], caller: Mapping[str, str]) -> dict[str, str]:

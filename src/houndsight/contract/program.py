@@ -13,6 +13,7 @@ from houndsight.contract.named import mentions, refusal
 from houndsight.contract.source import source_files
 from houndsight.errors import JobError
 from houndsight.folders import JobFolder
+from houndsight.scripts.hub import TRUSTED
 from houndsight.spec import ScriptSpec
 
 log = logging.getLogger("houndsight")
@@ -32,9 +33,12 @@ class Program:
     """Folder of the interpreter's programs, where it is not this one's."""
 
     def variables(self, found: Mapping[str, str]) -> dict[str, str]:
-        """The environment, with the interpreter's own programs before others."""
+        """The environment, with the interpreter's own programs before others, and its own /opt/ml trusted as it is."""
+        found = dict(found)
+        if self.before and TRUSTED in found:
+            found[TRUSTED] += f"{os.pathsep}{private.PLACE}"
         if self.folder is None:
-            return dict(found)
+            return found
         return {**found, "PATH": os.pathsep.join([str(self.folder), *filter(None, [found.get("PATH")])])}
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-TRUSTED = "HOUNDSIGHT_TRUST_PICKLE"
-"""Environment variable: folders, between os.pathsep, whose pickles `torch.load` may run."""
+from houndsight.scripts.hub import TRUSTED
+
 REACH_SECONDS = 4.0
 """Longest wait for a first sign of a server."""
 SILENCE_SECONDS = 30.0

@@ -9,6 +9,8 @@ from importlib.machinery import PathFinder
 
 VARIABLE = "HOUNDSIGHT_HUB"
 """Environment variable of a script's process: set where all this is wanted."""
+TRUSTED = "HOUNDSIGHT_TRUST_PICKLE"
+"""Environment variable: folders, between os.pathsep, whose pickles `torch.load` may run."""
 GUARDED = ("torch.hub", "torch.serialization", "huggingface_hub.file_download")
 """Modules that `guards` knows."""
 

@@ -9,6 +9,7 @@ Nothing is opened or imported here. An archive is unpacked member by member unde
 
 import gzip
 import json
+import os
 import shutil
 import tarfile
 import zlib
@@ -18,6 +19,7 @@ from typing import IO, Any, cast
 
 from pydantic import Field
 
+from houndsight.backends.private import PLACE
 from houndsight.errors import ModelError
 from houndsight.serving.settings import InstanceSettings
 from houndsight.spec import Frozen
@@ -68,7 +70,8 @@ def take(staged: Path, place: Path, settings: InstanceSettings) -> tuple[Instanc
         shutil.move(staged / "model", place / "model")
     code = place / "model" / "code" / model.program
     python = Path(model.python) if model.python else None
-    trusted = {"HOUNDSIGHT_TRUST_PICKLE": str(place / "model")} if model.trust_pickle else {}
+    folders = [str(place / "model"), *([str(PLACE)] if model.private else [])]
+    trusted = {"HOUNDSIGHT_TRUST_PICKLE": os.pathsep.join(folders)} if model.trust_pickle else {}
     told = settings.model_copy(
         update={
             "model": place / "model",
