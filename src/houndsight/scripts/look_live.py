@@ -60,17 +60,17 @@ class Evaluations:
         if self.found is not None or count < NO_GRAD:
             return None
         where = self._where
-        at = f" {where['file']}, line {where['line']}: {where['code']}" if where else ""
+        at = f" ({where['file']}, line {where['line']})" if where else ""
         self.found = Finding(
             source="debugger",
             rule="no_grad",
             severity="warning",
             step=self._step,
             message=f"{count} forward passes of an evaluation kept all that a backward pass would need: memory and "
-            f"time that nobody uses.{at}",
+            f"time that nobody uses{at}.",
             repair="Put `with torch.no_grad():` around the evaluation"
             + (f", around line {where['line']} of {where['file']}." if where else "."),
-            evidence={"passes": count, **where},
+            evidence={"passes": count, **where, **({"places": [where]} if where else {})},
         )
         return self.found
 
