@@ -3,6 +3,7 @@
 import inspect
 import json
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from houndsight.metrics import wilson
 from houndsight.records.rules.rule import Rule
 from houndsight.records.rules.table import OURS, SAGEMAKER
 
-from .faults import FAULTS
+from .faults import FAULTS, Fault
 
 RESULTS = Path(__file__).parent / "results.json"
 TUNED = (0,)  # seeds on which thresholds were chosen; the others confirm them
@@ -33,7 +34,6 @@ rule decides as SageMaker documents it. `--on-finding stop` stops with a checkpo
 warning too); any other text is a command, in which `{{rule}}`, `{{severity}}`, `{{step}}`, `{{message}}`, `{{repair}}`
 and `{{job}}` are filled in word by word; it runs at most once in 30 seconds for a rule and at most for 10 rules. What
 was done stands in `findings.json` under `actions`.
-
 """
 
 ZOO = """## How often they are right
@@ -45,15 +45,18 @@ learn within their few epochs and are not counted as healthy. A mistake is *name
 for found something at warning or error within the run. Thresholds were chosen on seed {tuned} and on the first half of
 the healthy runs; the other seeds and the other half confirm them.
 
-| mistake | named by | chosen on | confirmed on | the twin without it |
-|---|---|---|---|---|"""
+### Mistake by mistake
+"""
+MISTAKES = ("mistake", "named by", "chosen on", "confirmed on", "the twin without it")
 
-ALARMS = """*Detected* are the runs with a mistake that calls for the rule; *false alarms* the healthy runs in which it
+ALARMS = """### Rule by rule
+
+*Detected* are the runs with a mistake that calls for the rule; *false alarms* the healthy runs in which it
 found something at warning or error, with the upper end of Wilson's 95 % interval; *info* what it found there for people
-to look at.
-
-| rule | detected | false alarms | at most | second half alone | info |
-|---|---|---|---|---|---|"""
+to look at. A dash: no mistake of the zoo calls for the rule, or none of its runs has what the rule needs.
+"""
+RULES = ("rule", "detected", "false alarms", "at most", "second half alone", "info")
+NOTHING = "–"
 
 
 def page(results: list[dict[str, Any]]) -> str:
@@ -90,36 +93,59 @@ def _filled(text: str) -> str:
     )
 
 
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: int) -> list[str]:
+    """A Markdown table whose source is aligned, too; the last `right` columns stand at the right."""
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    left = len(head) - right
+
+    def line(cells: tuple[str, ...]) -> str:
+        padded = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [f"{'-' * (width + 2)}" if place < left else f"{'-' * (width + 1)}:" for place, width in enumerate(widths)]
+    return [line(head), f"|{'|'.join(rule)}|", *map(line, rows)]
+
+
 def _measured(results: list[dict[str, Any]]) -> str:
     """The two tables of the zoo."""
     found = [each for each in results if each["kind"].startswith("fault")]
     twins = [each for each in results if each["kind"].startswith("twin")]
     whole = [each for each in results if each["kind"] == "healthy"]
     sound = [each for each in whole if each["accuracy"] >= LEARNT]
-    lines = [ZOO.format(faults=len(FAULTS), sound=len(sound), blind=len(whole) - len(sound), tuned=TUNED[0])]
-    named = 0
+    head = ZOO.format(faults=len(FAULTS), sound=len(sound), blind=len(whole) - len(sound), tuned=TUNED[0])
+    named, rows = 0, []
     for fault in FAULTS:
         runs = [each for each in found if each["name"] == fault.name]
         first = [each for each in runs if each["number"] in TUNED]
         other = [each for each in runs if each["number"] not in TUNED]
         named += sum(map(_hit, runs)) > len(runs) / 2
         alarms = [each for each in twins if each["name"] == fault.twin_name and _alarms(each)]
-        rules = ", ".join(f"`{rule}`" for rule in fault.rules if any(rule in each["fired"] for each in runs))
-        lines.append(
-            f"| {fault.name} | {rules} | {sum(map(_hit, first))} of {len(first)} | {sum(map(_hit, other))} of "
-            f"{len(other)} | {'; '.join(sorted({', '.join(_alarms(each)) for each in alarms})) or 'quiet'} |"
-        )
+        twin = "; ".join(sorted({", ".join(_alarms(each)) for each in alarms})) or "quiet"
+        chosen, confirmed = (f"{sum(map(_hit, each))} of {len(each)}" for each in (first, other))
+        rows.append((fault.name, _named_by(fault, runs), chosen, confirmed, twin))
     every = sum(map(_hit, found))
     bound = wilson(every, max(1, len(found)))
     said = (
         f"{named} of {len(FAULTS)} mistakes are named, in {every} of {len(found)} runs ({100 * bound.value:.0f} %; "
         f"95 % interval {100 * bound.low:.0f} to {100 * bound.high:.0f})."
     )
-    return "\n".join([*lines, "", _filled(said), "", *_false_alarms(found, sound)]) + "\n"
+    table = _table(MISTAKES, rows, right=0)
+    return "\n".join([head, *table, "", _filled(said), "", *_false_alarms(found, sound)]) + "\n"
+
+
+def _named_by(fault: Fault, runs: list[dict[str, Any]]) -> str:
+    """The rules that named it, or those that only gave something to look at."""
+    told = [rule for rule in fault.rules if any(rule in each["fired"] for each in runs)]
+    if any(map(_hit, runs)) or not told:
+        return ", ".join(f"`{rule}`" for rule in told) or NOTHING
+    return f"{NOTHING} ({', '.join(f'`{rule}`' for rule in told)}: info)"
 
 
 def _false_alarms(found: list[dict[str, Any]], sound: list[dict[str, Any]]) -> list[str]:
-    lines = [ALARMS]
+    rows = []
     for rule in SAGEMAKER + OURS:
         calls = {fault.name for fault in FAULTS if rule.name in fault.rules}
         runs = [each for each in found if each["name"] in calls]
@@ -129,16 +155,11 @@ def _false_alarms(found: list[dict[str, Any]], sound: list[dict[str, Any]]) -> l
         told = sum(each["fired"].get(rule.name) == "info" for each in looked)
         half = [each for each in looked if each["number"] >= 65]
         later = sum(each in half for each in false)
-        lines.append(
-            f"| `{rule.name}` | {f'{hits} of {len(runs)}' if runs else ''} | "
-            + (
-                f"{len(false)} of {len(looked)} | {100 * wilson(len(false), len(looked)).high:.1f} % | {later} of "
-                f"{len(half)} | {told} |"
-                if looked
-                else "not applicable in the zoo | | | |"
-            )
-        )
-    return [*lines, ""]
+        detected = f"{hits} of {len(runs)}" if runs else NOTHING
+        bound = f"{100 * wilson(len(false), len(looked)).high:.1f} %" if looked else ""
+        counted = (f"{len(false)} of {len(looked)}", bound, f"{later} of {len(half)}", str(told))
+        rows.append((f"`{rule.name}`", detected, *(counted if looked else (NOTHING,) * 4)))
+    return [ALARMS, *_table(RULES, rows, right=5)]
 
 
 def _alarms(result: dict[str, Any]) -> list[str]:
