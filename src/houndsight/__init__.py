@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from houndsight.verbs.job import Job, jobs, open_job, stop
     from houndsight.verbs.predict import predict
     from houndsight.verbs.profile import profile
+    from houndsight.verbs.repack import repack
     from houndsight.verbs.replay import replay
     from houndsight.verbs.report import report
     from houndsight.verbs.run import run
@@ -47,6 +48,7 @@ __all__ = [
     "predict",
     "predict_folder",
     "profile",
+    "repack",
     "replay",
     "report",
     "resume",
@@ -82,6 +84,7 @@ _HOMES = {
     "predict": "verbs.predict",
     "predict_folder": "verbs.batch",
     "profile": "verbs.profile",
+    "repack": "verbs.repack",
     "replay": "verbs.replay",
     "report": "verbs.report",
     "resume": "verbs.train",

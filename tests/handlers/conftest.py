@@ -35,15 +35,18 @@ Serve = Callable[..., AbstractContextManager[Lives]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """Serve the code as inference.py: `with serve(code, queue=4) as lives`; keywords are limits."""
+    """Serve the code as inference.py: `with serve(code, queue=4)`; keywords are limits, `told` settings."""
 
     @contextmanager
-    def serving(code: str, **limits: Any) -> Iterator[Lives]:
+    def serving(code: str, told: dict[str, Any] | None = None, **limits: Any) -> Iterator[Lives]:
         model = tmp_path / "model"
         (model / "code").mkdir(parents=True, exist_ok=True)
         (model / "code" / "inference.py").write_text(code)
         given = InstanceSettings(
-            model=model, handlers=model / "code" / "inference.py", limits=Limits(**{"drain_seconds": 5.0, **limits})
+            model=model,
+            handlers=model / "code" / "inference.py",
+            limits=Limits(**{"drain_seconds": 5.0, **limits}),
+            **(told or {}),
         )
         found: list[Any] = []
         started, done = threading.Event(), threading.Event()

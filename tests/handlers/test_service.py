@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from houndsight.backends import private
+
 from .conftest import Lives, Serve
 
 Capture = pytest.CaptureFixture[str]
@@ -218,3 +220,19 @@ def test_draining_finishes_what_was_asked_and_leaves_no_process(serve: Serve) ->
         asking.join(10)
         assert found == [(200, "SLOW")]
     assert gone(pid)
+
+
+@pytest.mark.skipif(bool(private.impossible()), reason=f"no namespaces: {private.impossible()}")
+def test_the_model_at_its_place_in_the_container(serve: Serve) -> None:
+    code = """
+import os
+def model_fn(model_dir):
+    os.environ["AWS_ENDPOINT_URL_S3"]
+    return open("/opt/ml/model/code/inference.py").read()
+def transform_fn(model, data, content_type, accept):
+    return f"{len(model)} {os.path.samefile('/opt/ml/model', os.environ['SM_MODEL_DIR'])}", "text/plain"
+"""
+    told = {"private": True, "variables": {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}}
+    with serve(code, told) as lives:
+        assert say(lives, "x") == (200, f"{len(code)} True")
+    assert not Path("/opt/ml/model/code/inference.py").exists()

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import houndsight
+from houndsight.backends import private
 from houndsight.errors import DependencyError, HoundsightError, ModelError, SpecError
 from houndsight.serving import modeldir
 from houndsight.serving.modeldir import HandlerModel
@@ -250,3 +252,43 @@ def test_taking_moves_the_files(tmp_path: Path) -> None:
     assert told.handlers.read_text() == OWN
     assert about == {"runtime": "handlers", "program": "inference.py"}
     assert not model.exists()
+
+
+def test_a_script_that_names_the_container(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inference.py").write_text("def model_fn(d):\n    return open('/opt/ml/model/model.pth')\n")
+    (tmp_path / "w.pth").write_text("w")
+    monkeypatch.setattr(private, "impossible", lambda: "")
+    found = stage(workspace, tmp_path / "w.pth", entry_point=str(tmp_path / "inference.py"), trust_pickle=True)
+    assert found is not None
+    assert (found[0].private, found[0].trust_pickle) == (True, True)
+    monkeypatch.setattr(private, "impossible", lambda: "not permitted")
+    with pytest.raises(SpecError, match=r"inference.py, line 2 names /opt/ml/model.*not permitted.*SM_MODEL_DIR"):
+        stage(workspace, tmp_path / "w.pth", entry_point=str(tmp_path / "inference.py"))
+
+
+def test_repacked_as_the_sdk_packs_it(workspace: Workspace, tmp_path: Path) -> None:
+    script_job(workspace)
+    (tmp_path / "src" / "lib").mkdir(parents=True)
+    (tmp_path / "src" / "serve.py").write_text(OWN)
+    (tmp_path / "src" / "lib" / "a.py").write_text("a")
+
+    def names(path: Path) -> list[str]:
+        with tarfile.open(path) as tar:
+            return sorted(each.name for each in tar)
+
+    own = houndsight.repack("trained", output=tmp_path / "own")
+    assert own == tmp_path / "own" / "model.tar.gz"
+    assert names(own) == ["code/helper.py", "code/inference.py", "code/train_model.py", "model.pth"]
+    other = houndsight.repack("trained", "serve.py", tmp_path / "src", output=tmp_path / "other.tar.gz")
+    assert names(other) == ["code/lib/a.py", "code/serve.py", "model.pth"]
+    again = houndsight.repack(other, str(tmp_path / "src" / "lib" / "a.py"), output=other)  # in its own place
+    assert names(again) == ["code/a.py", "code/lib/a.py", "code/serve.py", "model.pth"]
+    bare = archive(tmp_path / "bare.tar.gz", {"model.pth": "w"})
+    with pytest.raises(SpecError, match="No script answers"):
+        houndsight.repack(bare, output=tmp_path / "none.tar.gz")
+    assert not (tmp_path / "none.tar.gz").exists()
+    found = stage(workspace, other, trust_code=True)
+    assert found is not None
+    assert found[0].program == "serve.py"

@@ -20,7 +20,7 @@ def export(
     if to not in FORMATS:
         raise SpecError(
             f"One setting is wrong: to: '{to}' is no format that is written. {did_you_mean(to, FORMATS)}".strip(),
-            f"Choose from {', '.join(FORMATS)}.",
+            f"Choose from {', '.join(FORMATS)}, or sagemaker with --entry-point.",
         )
     path = find_model(model, workspace)
     name = path.parent.name if path.name in ("model", "model.tar.gz", "output") else path.name.split(".")[0]

@@ -19,7 +19,7 @@ from houndsight.folders import JobFolder
 from houndsight.serving import modeldir
 from houndsight.serving.modeldir import HandlerModel
 from houndsight.spec import ScriptSpec
-from houndsight.verbs.fetched import server
+from houndsight.verbs.fetched import code, server
 from houndsight.workspace import NAME, Workspace, remove_tree
 
 log = logging.getLogger("houndsight")
@@ -32,7 +32,7 @@ class Script:
     entry_point: str | None = None
     """The script, such as inference.py; by default the one in the model's `code/`, or that of a script job."""
     source_dir: str | Path | None = None
-    """Folder of the script and of what it imports; without it the script comes alone."""
+    """Folder of the script and of what it imports, or a sourcedir.tar.gz; without it the script comes alone."""
     trust_code: bool = False
     """Run the code that a model archive brings."""
     allow_requirements: bool = False
@@ -44,7 +44,7 @@ class Script:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """The script as a file, and whether the rest of its folder comes along."""
 
     root: Path
@@ -68,8 +68,8 @@ def staged(model: str | Path, path: Path, script: Script, workspace: str | Path 
     broken archive.
     """
     place = Workspace.find(workspace)
-    job = _job(model, place)
-    found = _find(script, job)
+    job = job_named(model, place)
+    found = find_script(script, job, place.cache)
     if found is None and (path / modeldir.CARD).is_file() and modeldir.is_ours(path):
         yield None
         return
@@ -99,7 +99,7 @@ def staged(model: str | Path, path: Path, script: Script, workspace: str | Path 
         remove_tree(folder)
 
 
-def _job(model: str | Path, place: Workspace) -> JobFolder | None:
+def job_named(model: str | Path, place: Workspace) -> JobFolder | None:
     """The job that `model` names, or None where it names something else."""
     text = str(model)
     if NAME.fullmatch(text) and (place.jobs / text / "spec.json").is_file():
@@ -107,7 +107,7 @@ def _job(model: str | Path, place: Workspace) -> JobFolder | None:
     return JobFolder(Path(model)) if (Path(model) / "spec.json").is_file() else None
 
 
-def _find(script: Script, job: JobFolder | None) -> _Found | None:
+def find_script(script: Script, job: JobFolder | None, cache: Path) -> Found | None:
     """The script that was named, else that of a script job, as SageMaker's `estimator.deploy()` takes it."""
     entry_point, source_dir = script.entry_point, script.source_dir
     own = job if job is not None and job.code.is_dir() and _is_script(job) else None
@@ -115,19 +115,19 @@ def _find(script: Script, job: JobFolder | None) -> _Found | None:
         if source_dir is not None:
             raise SpecError("A source folder was given without its script.", "Add --entry-point inference.py.")
         program = ScriptSpec.read(own.spec).entry_point if own is not None else ""
-        return _Found(own.code, program, alone=False) if own is not None and program.endswith(".py") else None
+        return Found(own.code, program, alone=False) if own is not None and program.endswith(".py") else None
     if not entry_point.endswith(".py"):
         raise SpecError(f"The entry point '{entry_point}' is no Python file.", "Give a script such as inference.py.")
     if source_dir is not None:
-        root = Path(source_dir).expanduser().absolute()
+        root = code(str(source_dir), cache)
         if not (root / entry_point).is_file():
             raise SpecError(f"There is no {entry_point} in {root}.", "The entry point lies in the source folder.")
-        return _at_top(_Found(root, entry_point, alone=False))
+        return _at_top(Found(root, entry_point, alone=False))
     file = Path(entry_point).expanduser().absolute()
     if file.is_file():
-        return _Found(file.parent, file.name, alone=True)
+        return Found(file.parent, file.name, alone=True)
     if own is not None and (own.code / entry_point).is_file():
-        return _at_top(_Found(own.code, entry_point, alone=False))
+        return _at_top(Found(own.code, entry_point, alone=False))
     raise SpecError(f"There is no script {entry_point}.", "Give its path, or its folder with --source-dir.")
 
 
@@ -135,7 +135,7 @@ def _is_script(job: JobFolder) -> bool:
     return bool(json.loads(job.spec.read_bytes()).get("kind") == "script")
 
 
-def _at_top(script: _Found) -> _Found:
+def _at_top(script: Found) -> Found:
     """Amazon's container imports the script by its name, so it has to lie at the top of its folder."""
     if Path(script.program).name != script.program:
         raise SpecError(
@@ -145,7 +145,7 @@ def _at_top(script: _Found) -> _Found:
     return script
 
 
-def _program(model: Path, script: _Found | None, path: Path, trusted: bool) -> str:
+def _program(model: Path, script: Found | None, path: Path, trusted: bool) -> str:
     """Name of the script in `code/`, put there where one was named; raises `SpecError` where nobody vouches for it."""
     if script is not None:
         modeldir.add_code(model, script.files(), alone=script.alone)
@@ -176,17 +176,17 @@ def _program(model: Path, script: _Found | None, path: Path, trusted: bool) -> s
     return modeldir.PROGRAM
 
 
-def _private(code: Path) -> bool:
+def _private(folder: Path) -> bool:
     """Whether the script names /opt/ml itself; raises `SpecError` where that cannot be given to it here."""
-    found = mentions(code, source_files(code, frozenset()))
+    found = mentions(folder, source_files(folder, frozenset()))
     if found and (why := private.impossible()):
         raise SpecError(*refusal(found, why))
     return bool(found)
 
 
-def _python(code: Path, allowed: bool, place: Workspace) -> str | None:
+def _python(folder: Path, allowed: bool, place: Workspace) -> str | None:
     """The interpreter that has the packages of `code/requirements.txt`; None where this one has them."""
-    missing = not_installed(code)
+    missing = not_installed(folder)
     if not missing:
         return None
     if not allowed:
@@ -195,4 +195,4 @@ def _python(code: Path, allowed: bool, place: Workspace) -> str | None:
             "installed here; nothing is installed without your leave.",
             "Add --allow-requirements, or install it yourself.",
         )
-    return str(packages.interpreter(code / "requirements.txt", place.cache))
+    return str(packages.interpreter(folder / "requirements.txt", place.cache))
