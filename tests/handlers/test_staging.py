@@ -289,6 +289,6 @@ def test_repacked_as_the_sdk_packs_it(workspace: Workspace, tmp_path: Path) -> N
     with pytest.raises(SpecError, match="No script answers"):
         houndsight.repack(bare, output=tmp_path / "none.tar.gz")
     assert not (tmp_path / "none.tar.gz").exists()
-    found = stage(workspace, other, trust_code=True)
+    found = stage(workspace, own, trust_code=True)
     assert found is not None
-    assert found[0].program == "serve.py"
+    assert found[0].program == "inference.py"
