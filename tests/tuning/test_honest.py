@@ -42,7 +42,26 @@ def test_numbers_that_cannot_be_are_flagged(tmp_path: Path) -> None:
     assert "impossible_accuracy" in found_in([3964.0, 90.5, 80.1], tmp_path, "test accuracy")
     assert "whole_numbers" in found_in([53.0, 17.0, 20.0], tmp_path)
     assert "constant_objective" in found_in([0.5, 0.5, 0.5], tmp_path)
+    assert "whole_numbers" in found_in([53.0, 17.0], tmp_path)  # two trials are what many people pay for
     assert "selected_on_test" in found_in([0.5, 0.4, 0.3], tmp_path)
+
+
+def test_so_are_numbers_by_which_nothing_is_chosen(tmp_path: Path) -> None:
+    spec = TuningSpec.create(job={"kind": "script"}, space=read_space({"lr": "0..1"}), objective="loss", pattern="x")
+    printed = {"accuracy": 3964.5, "steps": 100.0, "f1": 0.5}
+    metrics = {"script": {name: {"value": value} for name, value in {**printed, "loss": 0.1}.items()}}
+    trials = [
+        Trial(each, f"t-{each}", {"lr": each / 10}, state="COMPLETED", value=each / 7, metrics=metrics)
+        for each in range(3)
+    ]
+    found = audit.findings(spec, State(trials=trials), Workspace(tmp_path), [])
+    told = {(each.rule, each.evidence["metric"]): each.severity for each in found if "metric" in each.evidence}
+    assert told == {
+        ("impossible_accuracy", "accuracy"): "warning",
+        ("constant_metric", "accuracy"): "warning",
+        ("constant_metric", "steps"): "warning",
+        ("constant_metric", "f1"): "warning",
+    }
 
 
 def test_sound_numbers_are_not(tmp_path: Path) -> None:

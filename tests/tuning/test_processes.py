@@ -66,6 +66,37 @@ def test_the_objective_of_a_script_is_read_from_both_streams(
     assert "<table>" in found._repr_html_()
 
 
+def test_as_the_tuner_of_sagemaker_sends_it(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "sent = json.load(open(os.environ['SM_INPUT_CONFIG_DIR'] + '/hyperparameters.json'))\n"
+        "print(sorted(sys.argv[1:]), json.loads(os.environ['SM_HPS']), sorted(sent.items())[:4])\n"
+        "print('Test set: Average loss:', 0.5 + float(sys.argv[sys.argv.index('--lr') + 1]))\n"
+    )
+    space = ["--space", "lr=log(0.01,0.1)", "--space", "batch-size=64|64.5", "--space", "epochs=int(2,3)"]
+    metric = ["--metric", OBJECTIVE, "--objective", "average test loss", "--minimize", "--hp", "warm=true"]
+    assert run(["tune", str(script), *space, *metric, "--trials", "2", "--parallel", "2", "--name", "s", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["state"] for each in document["jobs"]] == ["COMPLETED"] * 2  # and none is run again
+    for each in document["jobs"]:
+        chosen = each["hyperparameters"]
+        log = workspace.job(each["job"]).log.read_text().splitlines()[-2]
+        size, lr, epochs = chosen["batch-size"], chosen["lr"], chosen["epochs"]
+        words = sorted(["--batch-size", str(size), "--epochs", str(epochs), "--lr", str(lr), "--warm", "True"])
+        hps = {"batch-size": str(size), "epochs": epochs, "lr": lr, "warm": True}
+        sent = [
+            ("_tuning_objective_metric", '"average test loss"'), ("batch-size", f'"{size}"'),
+            ("epochs", str(epochs)), ("lr", str(lr)),
+        ]  # fmt: skip
+        assert log == f"{words} {hps} {sent}"
+    best = min(document["jobs"], key=lambda each: each["value"])
+    assert document["best"]["job"] == best["job"]
+    assert document["best"]["hyperparameters"] == best["hyperparameters"]
+
+
 @pytest.mark.slow
 def test_the_median_ends_a_trial(workspace: Workspace) -> None:
     lr = [0.03, 0.031, 0.032, 0.033, 9.0]

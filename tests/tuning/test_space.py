@@ -38,6 +38,16 @@ def test_every_way_of_writing_a_parameter() -> None:
     assert space["momentum"] == Continuous(low=0.8, high=0.99, only_if={"optimizer": ("sgd",)})
 
 
+def test_ranges_as_calls_and_choices_between_bars() -> None:
+    written = ["lr=log(0.001, 0.1)", "epochs=int(2,4)", "m=(0.5,0.9)", "n=int:log(8,512)", "b=32|64|128"]
+    meant = ["lr=log:0.001..0.1", "epochs=int:2..4", "m=0.5..0.9", "n=int:log:8..512", "b=32,64,128"]
+    space = read_space(written)
+    assert space == read_space(meant)
+    assert read_space(["w=a,b|c"])["w"] == Categorical(choices=("a,b", "c"))
+    with pytest.raises(SpecError, match="is no range"):
+        read_space(["lr=log(0.1)"])
+
+
 def test_a_file_and_python_say_the_same(tmp_path: Path) -> None:
     typed = read_space(["lr=log:1e-4..1e-1", "batch_size=32,64", "momentum=0.8..0.99 if optimizer=sgd"])
     written = {

@@ -143,4 +143,5 @@ def summary(found: TuningJob) -> None:
     for label, path in (("model ", job.model), ("report", found.report)):
         if path is not None:
             say(f"  {label} {path}")
-    say(f"Next: houndsight report {found.name}   or   houndsight predict {job.name} IMAGE...")
+    then = f"deploy {job.name} --entry-point inference.py" if spec.is_script else f"predict {job.name} IMAGE..."
+    say(f"Next: houndsight report {found.name}   or   houndsight {then}")

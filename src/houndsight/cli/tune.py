@@ -1,5 +1,6 @@
 """`houndsight tune`: from flags to a search, followed until it ends."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from cyclopts import Group, Parameter
@@ -45,11 +46,16 @@ def tune(
         ),
     ] = None,
     preset: Annotated[Word, Parameter(metavar="NAME", help="A space that is ready; --param adds to it.")] = None,
-    space: Annotated[Word, Parameter(metavar="FILE", help="The space as a JSON or TOML file.")] = None,
+    space: Annotated[
+        Pairs, Parameter(metavar="FILE", help="The space as a JSON or TOML file; or NAME=RANGE, as --param.")
+    ] = None,
     search: Annotated[Search | None, Parameter(name="*")] = None,
     objective: Annotated[
         Word, Parameter(help="What is compared: valid:accuracy, valid:loss, ...; of a script NAME=REGEX or a --metric.")
     ] = None,
+    minimize: Annotated[bool, Parameter(negative="--maximize", help="A lower, or higher, objective is better.")]
+    | None = None,
+    trials: Annotated[int | None, Parameter(metavar="N", help="As --jobs: how many trials.")] = None,
     start_from: Annotated[
         Word, Parameter(name="--from", metavar="TUNING", help="Begin with what that tuning found.")
     ] = None,
@@ -81,11 +87,18 @@ def tune(
         )
     job = {**as_settings(settings), **_of_script(channel, hp, metric, env)}
     about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name, "source_dir": source_dir}
+    search = {**_search(minimize, trials), **(search or {})}
     given: dict[str, Any] = {
-        key: value for key, value in {**about, "cold": cold or None, **(search or {})}.items() if value is not None
+        key: value for key, value in {**about, "cold": cold or None, **search}.items() if value is not None
     }
-    found = verbs.tune(what, _space(param, space), workspace=workspace, wait=False, **given, **job)
+    found = verbs.tune(what, _space(param, space or []), workspace=workspace, wait=False, **given, **job)
     return _finish(found, fresh=True, detach=detach, json=json)
+
+
+def _search(minimize: bool | None, trials: int | None) -> dict[str, Any]:
+    """What has a shorter flag beside that of its setting."""
+    goal = None if minimize is None else "minimize" if minimize else "maximize"
+    return {name: value for name, value in (("goal", goal), ("jobs", trials)) if value is not None}
 
 
 def _of_script(channel: Pairs, hp: Pairs, metric: Pairs, env: Pairs) -> dict[str, Any]:
@@ -100,11 +113,13 @@ def _of_script(channel: Pairs, hp: Pairs, metric: Pairs, env: Pairs) -> dict[str
     }
 
 
-def _space(param: Pairs, file: Word) -> Any:
-    """The flags, or the file with the flags over it."""
-    if file is None:
-        return param or {}
-    return {**read_file(file), **_pairs("param", param)}
+def _space(param: Pairs, given: list[str]) -> Any:
+    """The flags, or the file with the flags over it; a file's name holds no `=` unless there is such a file."""
+    files = [each for each in given if "=" not in each or Path(each).is_file()]
+    param = [*(param or []), *(each for each in given if each not in files)]
+    if len(files) > 1:
+        raise SpecError("--space names two files.", "Give one file, or NAME=RANGE.")
+    return {**read_file(files[0]), **_pairs("param", param)} if files else param
 
 
 def _finish(found: TuningJob, *, fresh: bool, detach: bool, json: bool) -> int:

@@ -131,31 +131,41 @@ def _differing(one: Trial, other: Trial) -> list[str]:
 
 
 def _numbers(spec: TuningSpec, completed: list[Trial]) -> list[Finding]:
-    """An objective that says nothing, or that cannot be what its name says."""
-    values = [float(each.value) for each in completed if each.value is not None]
-    name, said = spec.objective.casefold(), f"'{spec.objective}'"
-    found = []
-    points = {json.dumps(each.hyperparameters, sort_keys=True) for each in completed}
-    if len(values) >= 3 and len(points) >= 3 and len(set(values)) == 1:
+    """Numbers that say nothing, or cannot be what their name says: the objective, and what else a script prints."""
+    points = len({json.dumps(each.hyperparameters, sort_keys=True) for each in completed})
+    found = _of_series(spec.objective, [float(each.value or 0.0) for each in completed], points, spec.is_script, True)
+    printed = [each.metrics.get("script", {}) for each in completed]
+    for name in sorted(set.intersection(*map(set, printed)) - {spec.objective}) if printed else ():
+        found += _of_series(name, [float(each[name]["value"]) for each in printed], points, spec.is_script, False)
+    return found
+
+
+def _of_series(name: str, values: list[float], points: int, script: bool, chosen: bool) -> list[Finding]:
+    """What is odd about one number of each trial, tried at so many points; `chosen`: trials are compared by it."""
+    said, word, found = f"'{name}'", name.casefold(), []
+    severity = "error" if chosen else "warning"
+    if len(values) >= 3 and points >= 3 and len(set(values)) == 1:
         found.append(_finding(
-            "constant_objective", "error", f"{said} is {values[0]:g} in all {len(values)} trials.",
-            "Look at how it is computed, and whether the settings reach the training.", value=values[0],
+            "constant_objective" if chosen else "constant_metric", severity,
+            f"{said} is {values[0]:g} in all {len(values)} trials.",
+            "Look at how it is computed, and whether the settings reach the training.", metric=name, value=values[0],
         ))  # fmt: skip
-    elif len(values) >= 3 and spec.is_script and all(each == int(each) for each in values):
+    elif len(values) >= 2 and script and all(each == int(each) for each in values if math.isfinite(each)):
         found.append(_finding(
             "whole_numbers", "warning", f"{said} is a whole number in all {len(values)} trials.",
-            "A // or a rounding may have cut it; print it with four digits.", values=values[:10],
+            "A // or a rounding may have cut it; print it with four digits.", metric=name, values=values[:10],
         ))  # fmt: skip
     lowest, highest = (min(values), max(values)) if values else (0.0, 0.0)
-    if "loss" in name and lowest < 0:
+    if "loss" in word and lowest < 0:
         found.append(_finding(
-            "negative_loss", "error", f"{said} is negative ({lowest:g}), which no cross-entropy can be.",
-            "Give nll_loss log-probabilities (log_softmax), or take cross_entropy.", lowest=lowest,
+            "negative_loss", severity, f"{said} is negative ({lowest:g}), which no cross-entropy can be.",
+            "Give nll_loss log-probabilities (log_softmax), or take cross_entropy.", metric=name, lowest=lowest,
         ))  # fmt: skip
-    if "acc" in name and highest > 100:
+    if "acc" in word and highest > 100:
         found.append(_finding(
-            "impossible_accuracy", "error", f"{said} is {highest:g}, more than 100 %.",
-            "It is probably divided by the number of batches instead of the number of images.", highest=highest,
+            "impossible_accuracy", severity, f"{said} is {highest:g}, more than 100 %.",
+            "It is probably divided by the number of batches instead of the number of images.",
+            metric=name, highest=highest,
         ))  # fmt: skip
     return found
 

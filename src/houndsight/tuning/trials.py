@@ -11,7 +11,7 @@ from houndsight.folders import JobFolder, TuningFolder
 from houndsight.spec import ClassifierSpec, JobSpec, ScriptSpec
 from houndsight.tuning.events import Trial
 from houndsight.tuning.objective import METRICS
-from houndsight.tuning.space import Space, Values
+from houndsight.tuning.space import Categorical, Space, Values
 from houndsight.tuning.spec import TuningSpec
 from houndsight.workspace import Workspace, atomic_write, remove_tree
 
@@ -19,6 +19,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Variables by which a script's libraries are told how many processors they have."""
 
 
+OBJECTIVE = "_tuning_objective_metric"
+"""Hyperparameter in which SageMaker's tuner names the objective; it stands in the configuration, no script gets it."""
 MOST_AT_ONCE = 8
 """Trials at the same time where nobody says otherwise."""
 
@@ -63,11 +65,21 @@ def _script(spec: TuningSpec, values: Values, threads: int | None) -> ScriptSpec
     environment = dict(given.get("environment", {}))
     if threads is not None:
         environment = {**dict.fromkeys(THREADS, str(threads)), **environment}
+    sent = {
+        name: _as_sent(value) if isinstance(spec.space[name], Categorical) else value for name, value in values.items()
+    }
     found = spec.job_spec(
-        hyperparameters={**given.get("hyperparameters", {}), **values}, metrics=metrics, environment=environment
+        hyperparameters={**given.get("hyperparameters", {}), **sent, OBJECTIVE: spec.objective},
+        metrics=metrics,
+        environment=environment,
     )
     assert isinstance(found, ScriptSpec)
     return found
+
+
+def _as_sent(choice: Any) -> str:
+    """One of several values as SageMaker's tuner sends it: `CategoricalParameter` makes a string of each."""
+    return choice if isinstance(choice, str) else str(choice)
 
 
 def monitor(spec: TuningSpec) -> str:
@@ -107,6 +119,10 @@ def used(job: JobFolder, spec: TuningSpec) -> Values:
     except FileNotFoundError:
         return {}
     settings = found.get("hyperparameters", {}) if spec.is_script else found
+    for name, parameter in spec.space.items() if spec.is_script else ():
+        if isinstance(parameter, Categorical) and name in settings:
+            sent = {_as_sent(each): each for each in parameter.choices}
+            settings[name] = sent.get(settings[name], settings[name])
     return {name: settings[name] for name in spec.space if settings.get(name) is not None}
 
 

@@ -2,7 +2,8 @@
 
 lr=log:1e-4..1e-1            real, log scale           epochs=int:5..15         whole
 dropout=0..0.5               real                      steps=int:log:100..5000  whole, log scale
-ema=revlog:0.9..0.9999       real, fine towards 1      batch_size=32,64,128     one of these
+ema=revlog:0.9..0.9999       real, fine towards 1      batch_size=32,64,128     one of these, or 32|64|128
+lr=log(1e-4,1e-1)            as log:1e-4..1e-1         epochs=int(5,15)         as int:5..15
 momentum=0.8..0.99 if optimizer=sgd                    label_smoothing=0.1      fixed
 """
 
@@ -22,6 +23,7 @@ _RANGE = re.compile(
     r"(?P<kind>(?:int|log|revlog|linear)(?::(?:int|log|linear))?)?:?(?P<low>[^.:,]*(?:\.\d[^.:,]*)?)\.\.(?P<high>[^:,]+)"
 )
 _PARAMETER: TypeAdapter[AnyParameter] = TypeAdapter(Parameter)
+_CALLED = re.compile(r"(?P<kind>(?:int|log|revlog|linear)?(?::(?:log|linear))?)\((?P<low>[^,()]+),(?P<high>[^,()]+)\)")
 Given = Mapping[str, Any] | Sequence[str]
 
 
@@ -125,11 +127,15 @@ def _from_text(text: str) -> AnyParameter:
     body, _, condition = text.partition(" if ")
     only_if = _condition(condition) if condition else {}
     body = body.strip()
+    if called := _CALLED.fullmatch(body):
+        kind = f"{called['kind']}:" if called["kind"] else ""
+        body = f"{kind}{called['low'].strip()}..{called['high'].strip()}"
     matched = _RANGE.fullmatch(body)
     if matched is None:
-        if ".." in body or re.match(r"(int|log|revlog|linear):", body):
+        if ".." in body or re.match(r"(int|log|revlog|linear)[:(]", body):
             raise ValueError(f"{body!r} is no range; write log:1e-4..1e-1, int:5..15, revlog:0.9..0.999 or 0.1..0.5")
-        return Categorical(choices=tuple(typed(each) for each in body.split(",")), only_if=only_if)
+        sign = "|" if "|" in body else ","
+        return Categorical(choices=tuple(typed(each) for each in body.split(sign)), only_if=only_if)
     words = (matched["kind"] or "linear").split(":")
     low, high = _number(matched["low"]), _number(matched["high"])
     scale = next((each for each in words if each in ("log", "revlog")), "linear")

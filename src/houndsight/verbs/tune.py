@@ -213,6 +213,8 @@ def _spec(
         space = read_space(given)
     script = pattern is not None or isinstance(job, ScriptSpec)
     own: dict[str, Any] = {"goal": usual_goal(objective), "default_first": not script}
+    if script:
+        own["reseed"] = 0  # a script has no seed that we know of
     if job is not None:
         own["parallel"] = trials.usual_parallel(job, space)
     spec: TuningSpec | None = None
