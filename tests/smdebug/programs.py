@@ -8,6 +8,7 @@ Nothing of Houndsight is imported here by name: the import path says whose `smde
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import smdebug.pytorch as smd
@@ -29,7 +30,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU(inplace=inplace)
         self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> Any:
         """(B, 4, H, W) to the same."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.conv2(out)
@@ -46,12 +47,12 @@ class ResNet(nn.Module):
         self.layer1 = nn.Sequential(Block(inplace))
         self.fc = nn.Linear(4, 5)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> Any:
         """(B, 3, H, W) to (B, 5)."""
         return self.fc(self.layer1(self.relu(self.conv1(x))).mean(dim=(2, 3)))
 
 
-def hook_of(case, out):
+def hook_of(case: str, out: str) -> Any:
     """The hook of a case."""
     if case in ("hook_only", "both"):
         return smd.Hook(out_dir=out, save_config=smd.SaveConfig(save_interval=3))
@@ -107,7 +108,7 @@ def hook_of(case, out):
     return smd.Hook(out_dir=out, save_all=True, save_config=smd.SaveConfig(save_interval=4, save_steps=[5]))
 
 
-def train(case, out):
+def train(case: str, out: str) -> None:
     """Some steps and evaluations of the case."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
@@ -139,9 +140,9 @@ def train(case, out):
     hook.close()
 
 
-def told(trial):
+def told(trial: Any) -> dict[str, Any]:
     """Everything that a trial says."""
-    found = {
+    found: dict[str, Any] = {
         "names": trial.tensor_names(),
         "modes": sorted(each.name for each in trial.modes()),
         "steps": {each.name: [int(step) for step in trial.steps(mode=each)] for each in smd.modes},
@@ -152,11 +153,13 @@ def told(trial):
     }
     for name in trial.tensor_names():
         tensor = trial.tensor(name)
-        own = found["tensors"][name] = {}
+        own: dict[str, Any] = {}
+        found["tensors"][name] = own
         for mode in smd.modes:
             own[mode.name] = {}
             for step in tensor.steps(mode=mode):
-                entry = own[mode.name][int(step)] = {"before": [int(each) for each in tensor.prev_steps(step, 3, mode)]}
+                entry: dict[str, Any] = {"before": [int(each) for each in tensor.prev_steps(step, 3, mode)]}
+                own[mode.name][int(step)] = entry
                 try:
                     value = np.asarray(tensor.value(step, mode=mode))
                     entry["shape"], entry["kind"] = list(value.shape), str(value.dtype)

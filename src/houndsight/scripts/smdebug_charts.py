@@ -80,7 +80,10 @@ class TimelineCharts(_Picture):
             for when, value in thinned(self.system_metrics[dimension][name])
         ]
         start = min((row["seconds"] for row in rows), default=0.0)
-        self._show([{**row, "seconds": row["seconds"] - start} for row in rows], _rows_of("line", "seconds"))
+        self._show(
+            [{**row, "seconds": row["seconds"] - start} for row in rows],
+            _rows_of("line", "seconds", "seconds", "percent"),
+        )
 
 
 class StepTimelineChart(_Picture):
@@ -101,7 +104,7 @@ class StepTimelineChart(_Picture):
             if each.event_name.startswith("Step")
         ]
         rows = [{"step": number, "value": duration} for _, duration, number in self.steps[-self.width :]]
-        self._show(rows, _single("line", "step", "seconds"))
+        self._show(rows, _single("line", "step", "step", "seconds"))
 
 
 class MetricsHistogram(_Picture):
@@ -131,7 +134,7 @@ class MetricsHistogram(_Picture):
                 if _found(dimension, select_dimensions) and _found(name, select_events):
                     named = {"dimension": dimension, "event": name}
                     rows += [{**named, **each} for each in counted(values[:, 1])]
-        self._show(rows, _rows_of("bar", "middle"))
+        self._show(rows, _rows_of("bar", "middle", "percent", "samples"))
 
     def clear(self) -> None:
         """Forget what was drawn."""
@@ -171,7 +174,7 @@ class StepHistogram(_Picture):
             for name, values in sorted(lengths.items())
             for each in counted(np.array(values))
         ]
-        self._show(rows, _rows_of("bar", "middle"))
+        self._show(rows, _rows_of("bar", "middle", "seconds", "times"))
 
     def clear(self) -> None:
         """Forget what was drawn."""
@@ -268,17 +271,17 @@ def _found(name: str, patterns: Iterable[str]) -> bool:
     return any(re.search(each, name) for each in patterns)
 
 
-def _single(mark: str, x: str, y: str) -> dict[str, Any]:
+def _single(mark: str, x: str, across: str, y: str) -> dict[str, Any]:
     encoding = {
-        "x": {"field": x, "type": "quantitative", "title": x},
+        "x": {"field": x, "type": "quantitative", "title": across},
         "y": {"field": "value", "type": "quantitative", "title": y},
     }
     return {"mark": mark, "encoding": encoding, "width": WIDTH, "height": HEIGHT}
 
 
-def _rows_of(mark: str, x: str) -> dict[str, Any]:
+def _rows_of(mark: str, x: str, across: str, y: str) -> dict[str, Any]:
     """One picture a dimension, in it one colour an event."""
-    spec = _single(mark, x, "value")
+    spec = _single(mark, x, across, y)
     spec["encoding"]["color"] = {"field": "event", "type": "nominal", "title": None}
     rows = {"field": "dimension", "type": "nominal", "title": None}
     return {"facet": {"row": rows}, "spec": spec, "resolve": {"scale": {"y": "independent", "x": "independent"}}}

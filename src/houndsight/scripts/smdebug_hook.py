@@ -9,6 +9,7 @@ import atexit
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +268,11 @@ class Hook:
         for each in every.values():
             each.save_config = self.save_config if each.save_config is None else each.save_config.over(self.save_config)
             each.reduction_config = each.reduction_config or self.reduction_config
+            for module, sides in each.modules.items():
+                name = self.saver.name_of(module)
+                for side, asked in zip(("input", "output"), sides, strict=True):
+                    if asked and name is not None:
+                        each.include(f"^{re.escape(name)}_{side}_")
         whole = CollectionKeys.ALL in self.include_collections
         self._prepared = [each for name, each in every.items() if whole or name in self.include_collections]
         self._written = len(every)

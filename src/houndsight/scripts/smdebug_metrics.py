@@ -13,7 +13,7 @@ import numpy as np
 
 from houndsight.backends import base
 from houndsight.records import machine as machines
-from houndsight.records import timeline as timelines
+from houndsight.records.profiling import run as runs
 from houndsight.scripts.smdebug_errors import NoMoreProfilerData, SMDebugError
 from houndsight.scripts.smdebug_sources import job_at
 from houndsight.scripts.smdebug_trial import POLL_SECONDS
@@ -199,11 +199,13 @@ class AlgorithmMetricsReader(_Reader):
         return int(max((each.end_time + 1 for each in self._events()), default=0))
 
     def _events(self) -> list[TraceEvent]:
-        seen = timelines.read(self.folder)
+        seen = runs.read(self.folder).timeline
         found: list[TraceEvent] = []
+        own = seen.parts.sum(axis=1) - seen.column("evaluate") - seen.column("checkpoint")
+        own[-1:] -= seen.column("rest")[-1:]  # what follows the last step is none
         for at, count in enumerate(seen.count.tolist()):
             start, number = 1e6 * float(seen.start[at]), int(seen.step[at])
-            length = 1e6 * float(seen.parts[at].sum()) / max(1, count)
+            length = 1e6 * float(own[at]) / max(1, count)
             name = "Step:ModeKeys.TRAIN"
             found += [_event(name, start + each * length, length, number + each) for each in range(count)]
             for part, name in PARTS.items():

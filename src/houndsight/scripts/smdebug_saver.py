@@ -89,7 +89,7 @@ class Saver:
         self._writer, self._select, self.most = writer, select, most
         self._modules: list[tuple[str, nn.Module]] = []
         self._parameters: dict[str, nn.Parameter] = {}
-        self._names: set[str] = set()
+        self._titles: dict[int, str] = {}
         self._losses: list[nn.Module] = []
         self._inside = 0
         self._calls: dict[str, int] = {}
@@ -118,8 +118,10 @@ class Saver:
         if self.root is None:
             self.root, self.root_known = module, known
         else:
-            name = next(each for at in count(1) if (each := name if at == 1 else f"{name}#{at}") not in self._names)
-        self._names.add(name)
+            name = next(
+                each for at in count(1) if (each := name if at == 1 else f"{name}#{at}") not in self._titles.values()
+            )
+        self._titles[id(module)] = name
         self._handles[id(module)] = []
         if known:
             before = module.register_forward_pre_hook(Hook(self.before_forward))
@@ -128,6 +130,10 @@ class Saver:
         first = "" if module is self.root else f"{name}."
         if not names.is_compiled(module):
             self._modules += [(first + path if path else name, each) for path, each in module.named_modules()]
+
+    def name_of(self, module: nn.Module) -> str | None:
+        """What the tensors of a module begin with; None where it is not watched."""
+        return next((name for name, each in self._modules if each is module), None)
 
     @property
     def told(self) -> bool:
@@ -143,7 +149,7 @@ class Saver:
         self._handles.clear()
         self._modules.clear()
         self._parameters.clear()
-        self._names.clear()
+        self._titles.clear()
         self.root = None
 
     def watch_loss(self, module: nn.Module) -> None:
@@ -195,8 +201,14 @@ class Saver:
     @_safely
     def before_forward(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         """A forward pass begins."""
-        if module is not self.root or torch._C._current_graph_task_id() != -1:
-            return  # a replica on another GPU, a second model, or a pass that is computed again
+        if id(module) not in self._handles or torch._C._current_graph_task_id() != -1:
+            return  # a replica on another GPU, or a pass that is computed again
+        if module is not self.root:
+            self._disarm()
+            if self.now is not None:
+                self._arm(self.now.collections)
+                self._write(self._titles[id(module)], "input", given)
+            return
         self._flush()
         self._disarm()
         if self._stepped or self._cleared():
@@ -218,13 +230,13 @@ class Saver:
         for name, each in self._parameters.items():
             self.add(name, each.detach())
         self._arm(found)
-        self._write(type(module).__name__, "input", given)
+        self._write(self._titles[id(module)], "input", given)
 
     @_safely
     def after_forward(self, module: nn.Module, _given: Any, made: Any) -> None:
         """It has ended and made this."""
-        if module is self.root and self.now is not None and torch._C._current_graph_task_id() == -1:
-            self._write(type(module).__name__, "output", made)
+        if id(module) in self._handles and self.now is not None and torch._C._current_graph_task_id() == -1:
+            self._write(self._titles[id(module)], "output", made)
             self._disarm()
 
     def forward_over(self) -> None:
@@ -239,16 +251,10 @@ class Saver:
     def _arm(self, found: list[Collection]) -> None:
         """Listen in this forward pass to the modules of which a tensor may belong to one of the collections."""
         for name, module in self._modules:
-            if module is self.root:
+            if id(module) in self._handles:
                 continue
             sides = {side: [f"{name}_{side}_{at}" for at in (0, 1)] for side in ("input", "output")}
             wanted = {side: any(each.holds(tensor) for each in found for tensor in of) for side, of in sides.items()}
-            for each in found:
-                inputs, outputs = each.modules.get(module, (False, False))
-                for side, asked in (("input", inputs), ("output", outputs)):
-                    wanted[side] |= asked
-                    if asked:
-                        each.tensor_names |= set(sides[side])
             if wanted["input"]:
                 self._armed.append(module.register_forward_pre_hook(Hook(self._before_module(name))))
             if wanted["output"]:

@@ -35,7 +35,7 @@ def create_trial(
             "A trial of a profile is not there: use TrainingJob, LocalSystemMetricsReader or `houndsight report JOB`."
         )
     path = str(path).strip()
-    job = job_at(path)
+    job = None if _holds_tensors(path) else job_at(path)
     if job is not None:
         return Trial(_of_job(job), name or job.name, range_steps)
     folder = _fetched(path) if path.startswith("s3://") else Path(path).expanduser()
@@ -43,6 +43,11 @@ def create_trial(
     if not any(folder.glob("worker_*.jsonl")):
         raise MissingCollectionFiles(path)
     return Trial(Reader(folder), name or PurePosixPath(path).name, range_steps)
+
+
+def _holds_tensors(path: str) -> bool:
+    """Whether a hook that was made with a folder of its own saved there, which may lie in a job."""
+    return "://" not in path and any(Path(path).expanduser().glob("worker_*.jsonl"))
 
 
 def job_at(path: str) -> JobFolder | None:

@@ -63,7 +63,7 @@ class Writer:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{self.worker}.jsonl"
             known = Reader(self.folder).last_steps(self.worker) if path.is_file() else {}
-            torn = path.is_file() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+            torn = path.is_file() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -237,6 +237,12 @@ class Reader:
 
 def _place(step: Step, name: str, worker: str) -> Place:
     return step.tensors.setdefault(name, {}).setdefault(worker, Place())
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read()
 
 
 def _alive(writer: tuple[int, float, str] | None) -> bool:

@@ -53,8 +53,10 @@ class Trial:
         del name
         if self.loaded_all_steps or not self.dynamic_refresh:
             return
-        ended = self._reader.ended()
         self._reader.refresh()
+        ended = self._reader.ended()
+        if ended:
+            self._reader.refresh()  # what was written before the writer's end and after the look above
         low, high = self.range_steps or (None, None)
         self._steps = {
             number: self._reader.steps[number]
