@@ -8,6 +8,7 @@ from cyclopts import Group, Parameter
 from houndsight.cli.flags import Cold, Json, Place
 from houndsight.cli.output import document, failed, note, say
 from houndsight.cli.run import Pairs, _channels, _pairs, _value
+from houndsight.cli.script_flags import SURROUNDINGS, Surroundings, _document
 from houndsight.cli.settings import Settings, as_settings, flag_of
 from houndsight.cli.trials import follow, summary
 from houndsight.errors import RequestError, SpecError
@@ -66,6 +67,10 @@ def tune(
     metric: Annotated[Pairs, Parameter(metavar="NAME=REGEX", help="Of a script: number to look for.")] = None,
     env: Annotated[Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: environment variable.")] = None,
     source_dir: Annotated[Word, Parameter(metavar="DIR", help="Of a script: folder of its code.")] = None,
+    surroundings: Surroundings = SURROUNDINGS,
+    hook_config: Annotated[
+        Word, Parameter(metavar="FILE", help="Of a script: SageMaker's DebugHookConfig as JSON.")
+    ] = None,
     name: Annotated[Word, Parameter(help="Name of the tuning; its jobs are NAME-000, NAME-001, ...")] = None,
     resume: Annotated[Word, Parameter(metavar="TUNING", help="Go on with a tuning that was stopped or died.")] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the search goes on alone.")] = False,
@@ -85,7 +90,13 @@ def tune(
         raise SpecError(
             "Nothing was given to tune.", "Type `houndsight tune FOLDER --preset head`, or --resume TUNING."
         )
-    job = {**as_settings(settings), **_of_script(channel, hp, metric, env)}
+    beside = {"hook_config": _document("hook-config", hook_config), **surroundings.settings()}
+    plain = SURROUNDINGS.settings()
+    job = {
+        **as_settings(settings),
+        **_of_script(channel, hp, metric, env),
+        **{key: value for key, value in beside.items() if value != plain.get(key)},
+    }
     about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name, "source_dir": source_dir}
     search = {**_search(minimize, trials), **(search or {})}
     given: dict[str, Any] = {

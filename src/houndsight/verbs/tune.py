@@ -64,6 +64,7 @@ def tune(
     if script:
         objective, pattern = _script_objective(objective, metrics or {})
         settings |= {"source_dir": source_dir, "channels": channels, "hyperparameters": hyperparameters}
+        settings |= {"cache": place.cache}
         settings |= {
             "environment": environment,
             "metrics": {**(metrics or {}), **({objective: pattern} if pattern else {})},
@@ -158,7 +159,7 @@ def _waited(found: TuningJob) -> TuningJob:
 
 
 def _is_script(what: str | Path, source_dir: str | Path | None) -> bool:
-    return source_dir is not None or (str(what).endswith(".py") and not Path(what).expanduser().is_dir())
+    return source_dir is not None or (str(what).endswith((".py", ".sh")) and not Path(what).expanduser().is_dir())
 
 
 def _space(
