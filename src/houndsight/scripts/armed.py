@@ -25,9 +25,10 @@ def arm(settings: str) -> None:
     if _armed:
         return
     _armed.append((settings, os.getpid()))
-    if json.loads(Path(settings).read_bytes())["off"]:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or json.loads(Path(settings).read_bytes())["off"]:
         return
-    optimizer: Any = sys.modules["torch"].optim.Optimizer
+    optimizer = torch.optim.Optimizer
     made = optimizer.__init__
 
     @wraps(made)
