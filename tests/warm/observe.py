@@ -106,7 +106,7 @@ if __name__ == "__main__":
     drawn = {
         "random": random.random(),
         "authkey": bytes(multiprocessing.current_process().authkey).hex(),
-        "warm": "houndsight" in sys.modules,
+        "warm": "houndsight.warm" in sys.modules,
         "ppid": os.getppid(),
     }
     print("DRAWN " + json.dumps(drawn))

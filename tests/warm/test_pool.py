@@ -29,7 +29,7 @@ while not (job / "go").exists():
     time.sleep(0.01)
 print("went on")
 """
-WARM = "import sys; print('houndsight' in sys.modules)"
+WARM = "import sys; print('houndsight.warm' in sys.modules)"
 
 
 def was_warm(job: JobFolder) -> bool:

@@ -105,19 +105,23 @@ def test_it_ends_as_cold(yard: Yard, end: str) -> None:
 
 
 UNFIT = {
-    "no torch": ("import sys\nprint('houndsight' in sys.modules)", {}, False),
-    "a name of ours": ("import sys\nprint('houndsight' in sys.modules)  # torch", {"psutil.py": "mine = 1"}, False),
+    "no torch": ("import sys\nprint('houndsight.warm' in sys.modules)", {}, False),
+    "a name of ours": (
+        "import sys\nprint('houndsight.warm' in sys.modules)  # torch",
+        {"psutil.py": "mine = 1"},
+        False,
+    ),
     "a variable that is read at import": (
-        "import os, sys\nos.environ['OMP_NUM_THREADS'] = '3'\nprint('houndsight' in sys.modules)  # torch",
+        "import os, sys\nos.environ['OMP_NUM_THREADS'] = '3'\nprint('houndsight.warm' in sys.modules)  # torch",
         {},
         False,
     ),
     "its own sitecustomize": (
-        "import sys\nprint('houndsight' in sys.modules)  # torch",
+        "import sys\nprint('houndsight.warm' in sys.modules)  # torch",
         {"sitecustomize.py": ""},
         False,
     ),
-    "nothing against it": ("import sys\nprint('houndsight' in sys.modules)  # torch", {"own.py": ""}, True),
+    "nothing against it": ("import sys\nprint('houndsight.warm' in sys.modules)  # torch", {"own.py": ""}, True),
 }
 
 
@@ -134,7 +138,7 @@ def test_a_script_that_would_find_something_else_starts_cold(yard: Yard, tmp_pat
 @pytest.mark.slow
 def test_a_script_with_variables_of_its_own_starts_cold_once(yard: Yard) -> None:
     """They may be read at the start of Python: another warm process is needed."""
-    code = "import os, sys\nprint(os.environ['MINE'], sys.flags.hash_randomization, 'houndsight' in sys.modules)"
+    code = "import os, sys\nprint(os.environ['MINE'], sys.flags.hash_randomization, 'houndsight.warm' in sys.modules)"
     job = yard.job(code, environment={"MINE": "1", "PYTHONHASHSEED": "0"})
     assert yard.run(job).state == "COMPLETED"
     assert log(job).splitlines()[-1] == "1 0 False"
@@ -146,7 +150,7 @@ def test_a_setup_makes_it_a_module(yard: Yard, tmp_path: Path) -> None:
     (tmp_path / "setup.py").touch()
     (tmp_path / "script.py").write_text(
         "import sys  # torch\nprint(sys.argv, __name__, __spec__.name, sys.path[0], sys.orig_argv)\n"
-        "print('WARM', 'houndsight' in sys.modules, file=sys.stderr)\n1 / 0"
+        "print('WARM', 'houndsight.warm' in sys.modules, file=sys.stderr)\n1 / 0"
     )
     jobs = yard.job_of(tmp_path, hyperparameters={"a": 1}), yard.job_of(tmp_path, hyperparameters={"a": 1})
     for job, cold in zip(jobs, (True, False), strict=True):
