@@ -254,3 +254,38 @@ def test_the_last_layer_by_its_place(tmp_path: Path) -> None:
         )
         train = train.replace("model.fc.parameters()", "model.parameters()")
         assert ("head_outputs" in {each.rule for each in looked(tmp_path, train, inference=None)}) == wrong
+
+
+def test_a_name_that_is_given_values_one_after_another(tmp_path: Path) -> None:
+    """Only the last value before the use counts; `x = relu(x)` above the last layer is no end of the network."""
+    code = """
+import torch, torch.nn as nn, torch.nn.functional as F
+torch.manual_seed(0)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(64, 32)
+        self.fc2 = nn.Linear(32, 10)
+    def forward(self, x):
+        x = F.relu(self.fc1(x))
+        if x.dim() > 2:
+            x = F.relu(x)
+        x = self.fc2(x)
+        return x
+model = Net()
+nn.CrossEntropyLoss()(model(torch.ones(1, 64)), torch.tensor([0])).backward()
+"""
+    assert looked(tmp_path, code, inference=None) == []
+    wrong = code.replace("        return x\n", "        x = F.relu(x)\n        return x\n")
+    (found,) = looked(tmp_path, wrong, inference=None)
+    assert (found.rule, found.evidence["line"]) == ("head_outputs", 14)
+
+
+@pytest.mark.parametrize(
+    "end", ["seen > 500", "seen > 0.2 * len(train_loader.dataset)", "args.dry_run", "seen >= args.most"]
+)
+def test_a_plan_is_no_slice(tmp_path: Path, end: str) -> None:
+    step = "        optimizer.step()\n"
+    train = replaced(TRAIN, step, step + f"        seen += len(inputs)\n        if {end}:\n            break\n")
+    rules = {each.rule for each in looked(tmp_path, train, inference=None)}
+    assert ("partial_data" in rules) == ("args" not in end)

@@ -247,8 +247,8 @@ class Program:
     def bound(self, node: ast.Name) -> list[tuple[ast.expr, int | None]]:
         """What is assigned to the name: here, by callers, in the file, in the file that it is imported from."""
         scope = self.scope(node)
-        here = list(self._bound.get((scope, node.id), []))
-        if isinstance(scope, Function):
+        here, certain = self._reaching(node, self._bound.get((scope, node.id), []))
+        if isinstance(scope, Function) and not certain:
             parameters = [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]
             if any(each.arg == node.id for each in parameters):
                 return here + [(value, None) for value in self._given(scope, node.id)]
@@ -260,6 +260,28 @@ class Program:
         module, _, attribute = self.name(node).rpartition(".")
         other = next((each for each in self.modules if each.name == module), None)
         return self._bound.get((other.tree, attribute), []) if other else []
+
+    def _reaching(
+        self, use: ast.Name, bindings: list[tuple[ast.expr, int | None]]
+    ) -> tuple[list[tuple[ast.expr, int | None]], bool]:
+        """The assignments that may have made the value at its use, and whether one of them surely has.
+
+        The last one that stands before it in the same block, or in one around it, hides those before.
+        """
+        around = [use, *self.above(use)]
+        own = next((each for each in around if isinstance(each, ast.stmt)), use)
+        before, last = [], -1
+        for binding in bindings:
+            statement = next(each for each in self.above(binding[0]) if isinstance(each, ast.stmt))
+            if statement is own or statement.lineno >= getattr(own, "lineno", 0):
+                continue
+            before.append((statement.lineno, binding))
+            if any(_same_block(self.parent[statement], statement, each) for each in around):
+                last = max(last, statement.lineno)
+        if last >= 0:
+            return [binding for line, binding in before if line >= last], True
+        loops = any(isinstance(each, ast.For | ast.While) for each in around)
+        return (list(bindings) if loops or not before else [binding for _, binding in before]), False
 
     def _given(self, function: Function, parameter: str) -> list[ast.expr]:
         """What callers give for a parameter, and its default where one of them gives nothing."""
@@ -323,6 +345,12 @@ class Program:
     def comes_from(self, node: ast.AST | None, *names: str) -> bool:
         """Whether the value may come from a call of one of these."""
         return any(self.is_call(each, *names) for each in self.origins(node))
+
+
+def _same_block(parent: ast.AST, one: ast.AST, other: ast.AST) -> bool:
+    """Whether both are statements of the same block of `parent`."""
+    blocks = [getattr(parent, name, None) for name in ("body", "orelse", "finalbody")]
+    return any(isinstance(block, list) and one in block and other in block for block in blocks)
 
 
 def imported(node: ast.AST) -> dict[str, str]:

@@ -44,7 +44,8 @@ def answer_rules(answers: Program) -> Iterator[Finding]:
             "{at}: the answer is computed with gradients: more memory and time for nothing.",
             "Put it under: with torch.no_grad():",
         )
-    if calls and loaded and not any(method(node, "eval") for node in nodes) and not _scripted(answers, loaded):
+    filled = any(method(node, "load_state_dict") or answers.is_call(node, "torch.load") for node in nodes)
+    if calls and filled and not any(method(node, "eval") for node in nodes) and not _scripted(answers, loaded):
         yield issue(
             answers,
             "wrong_mode",
@@ -237,8 +238,8 @@ def _slices(program: Program) -> Iterator[Finding]:
         if not isinstance(loop, ast.For) or not over_loader(program, loop):
             continue
         counting = _counters(loop)
-        tests = [each.test for each in program.above(node) if isinstance(each, ast.If) and each in ast.walk(loop)]
-        if any(_counts(test, counting) for test in tests):
+        nearest = program.within(node, ast.If, ast.For)
+        if isinstance(nearest, ast.If) and _counts(nearest.test, counting):
             wrong.append(node)
     if wrong:
         yield issue(
@@ -265,11 +266,20 @@ def _counters(loop: ast.For) -> set[str]:
 
 
 def _counts(test: ast.expr, names: set[str]) -> bool:
-    return any(
-        isinstance(each, ast.Compare)
-        and isinstance(each.ops[0], ast.Gt | ast.GtE | ast.Eq | ast.Lt | ast.LtE)
-        and any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(each))
-        for each in ast.walk(test)
+    """Whether it compares a counter with a number, or with a share of the images; `max_steps` is a plan, no slice."""
+    for each in ast.walk(test):
+        if not isinstance(each, ast.Compare) or not isinstance(each.ops[0], ast.Gt | ast.GtE | ast.Eq):
+            continue
+        sides = [each.left, each.comparators[0]]
+        counting = [any(isinstance(part, ast.Name) and part.id in names for part in ast.walk(side)) for side in sides]
+        if counting == [True, False] and _is_number(sides[1]):
+            return True
+    return False
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(constant(node), int | float) or (
+        isinstance(node, ast.BinOp) and any(isinstance(constant(each), float) for each in (node.left, node.right))
     )
 
 

@@ -23,7 +23,7 @@ def begin(job: JobFolder, spec: ScriptSpec, cores: int, gpus: int) -> list[Findi
         job.code,
         spec.entry_point,
         inference=beside(Path(spec.source_dir), spec.entry_point) if spec.alone else None,
-        tuned=spec.metrics.get(str(spec.hyperparameters.get(OBJECTIVE, "")), ""),
+        tuned=spec.metrics.get(str(spec.hyperparameters.get(OBJECTIVE, "")).strip('"'), ""),
         cores=cores,
         gpus=gpus,
     )

@@ -159,7 +159,7 @@ def device_rules(program: Program, gpus: int, training: bool = True) -> Iterator
             'Type device = torch.device("cuda" if torch.cuda.is_available() else "cpu"), and .to(device).',
         )
     if gpus and training and not any(_of_model(program, node) for node in moves):
-        trained = [call for call in program.calls if method(call, "backward")]
+        trained = [call for call in program.calls if method(call, "backward") and not call.args]
         if trained and not _elsewhere(program):
             yield issue(
                 program,
