@@ -269,7 +269,7 @@ class Collection:
 
     def include(self, t: str | list[str]) -> None:
         """Take in the tensors in whose names the regular expression is found."""
-        for each in [t] if isinstance(t, str) else t:
+        for each in t if isinstance(t, list | tuple | set) else [t]:
             if not isinstance(each, str):
                 raise SMDebugTypeError("Can only include str or list")
             try:

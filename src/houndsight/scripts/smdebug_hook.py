@@ -289,6 +289,12 @@ class _Absent:
             "Houndsight runs PyTorch scripts: use smdebug.pytorch.Hook."
         )
 
+    @classmethod
+    def create_from_json_file(cls, json_file_path: str | None = None) -> Self:
+        """Raises `SMDebugNotImplementedError`."""
+        del json_file_path
+        return cls()
+
 
 class KerasHook(_Absent):
     """TensorFlow's."""
