@@ -191,7 +191,10 @@ def loaded(transformer: Transformer) -> str:
         transformer.load()
     except BaseException as error:  # sys.exit() in a script must not look like a sound end
         log.exception("The model cannot be loaded.")
-        return str(failure(error, transformer.code)["error"])
+        said = str(failure(error, transformer.code)["error"])
+        if transformer.functions and "model_fn" not in transformer.own:
+            said += f" {transformer.program} has no model_fn: name a script that has one with --entry-point."
+        return said
     return ""
 
 
