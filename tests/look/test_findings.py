@@ -1,8 +1,10 @@
 """What the look found meets what the rules saw: in the findings, at the head of the log, on the page, in `--json`."""
 
 import json
+import re
 from pathlib import Path
 
+import houndsight.contract
 from houndsight.contract.look_code import Place
 from houndsight.contract.look_found import at, merged
 from houndsight.reports import summary
@@ -77,3 +79,13 @@ def test_a_script_that_is_no_python_says_so_before_it_is_started(workspace: Work
     assert (wrong.rule, wrong.severity, wrong.evidence["file"]) == ("syntax", "error", "inference.py")
     log = job.logs()
     assert log.index("inference.py, line 2: SyntaxError") < log.index("began")
+
+
+def test_every_rule_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "look.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in Path(houndsight.contract.__path__[0]).glob("look_*.py")
+    )
+    said = set(re.findall(r'issue\(\s*\w+,\s*"(\w+)"', source)) | set(re.findall(r'\bat\(\s*"(\w+)"', source))
+    assert named == said
