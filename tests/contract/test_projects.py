@@ -131,6 +131,19 @@ PROJECTS_TO_RUN = {
         found=frozenset({"input_preprocessing"}),
         tensors_in="output/data/tensors",
     ),
+    "copies": Project(
+        "copies_train.py",
+        (LOSS, "gradient/DataParallel_fc.weight"),
+        {"epochs": 2},
+        metrics={"loss": "valid loss ([0-9.]+)"},
+        saved="checkpoint.pth",
+    ),
+    "two heads": Project(
+        "inception_train.py",
+        (LOSS, "gradient/TwoHeads_head.0.weight", "gradient/TwoHeads_aux.bias"),
+        {"epochs": 2},
+        metrics={"accuracy": "val_accuracy: ([0-9.]+)"},
+    ),
     "package": Project(
         "package/main.py",
         (LOSS, "gradient/Small_output.weight"),
@@ -236,7 +249,7 @@ def jobs(place: Workspace, pictures: Path) -> dict[str, Job]:
             channels={channel: pictures / split for channel, split in project.channels.items()},
             hyperparameters=project.hyperparameters,
             metrics=project.metrics,
-            name=name,
+            name=name.replace(" ", "-"),
             wait=False,
         ).wait()
     return ended
