@@ -10,9 +10,8 @@ from houndsight.contract import layout
 from houndsight.contract.arguments import arguments, as_read, as_sent, split, variable
 from houndsight.contract.environment import torch_version
 from houndsight.contract.source import copy_source
-from houndsight.folders import JobFolder
+from houndsight.folders import JobFolder, drop_in
 from houndsight.records.reader import Records
-from houndsight.scripts import ready
 from houndsight.verbs.run import script_spec
 from houndsight.workspace import Workspace
 
@@ -74,7 +73,7 @@ def test_what_a_script_finds(run_it: RunIt, digits: Path, monkeypatch: pytest.Mo
     assert found["SM_CURRENT_HOST"] == "algo-1"
     assert found["SM_DLC_TORCH_VERSION"] == torch_version()
     assert (found["OMP_NUM_THREADS"], found["MY_SETTING"]) == ("3", "1")
-    assert found["PYTHONPATH"] == f"{ready.DROP_IN}:{ran.job.code}:{Path('some/where').absolute()}"
+    assert found["PYTHONPATH"] == f"{drop_in()}:{ran.job.code}:{Path('some/where').absolute()}"
     assert not {"SM_HP_OLD", "SECRET_TOKEN", "PYTEST_CURRENT_TEST"} & set(found)
     assert not [value for value in found.values() if "somebody-elses" in value]
     assert not layout.scratch_folder(ran.job).exists()

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from houndsight.folders import JobFolder
+from houndsight.folders import JobFolder, drop_in
 from houndsight.records.rules.named import named
 from houndsight.scripts.settings import FILE, VARIABLE, HookSettings
 from houndsight.spec import ScriptSpec
@@ -11,8 +11,6 @@ from houndsight.workspace import write_json
 
 START = Path(__file__).with_name("start")
 """First on the import path of every script: what arms the watcher."""
-DROP_IN = Path(__file__).with_name("drop_in")
-"""Second: `smdebug` for scripts that import it."""
 
 
 def settings_of(job: JobFolder, spec: ScriptSpec) -> HookSettings:
@@ -43,4 +41,4 @@ def make(job: JobFolder, spec: ScriptSpec) -> dict[str, str]:
 
 def on_path(paths: list[str]) -> str:
     """PYTHONPATH of a script whose own places are these."""
-    return os.pathsep.join([str(START), str(DROP_IN), *paths])
+    return os.pathsep.join([str(START), str(drop_in()), *paths])

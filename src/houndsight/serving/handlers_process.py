@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from houndsight.backends import private, process
 from houndsight.errors import JobError
+from houndsight.folders import drop_in
 from houndsight.serving.handlers_worker import FRAME
 from houndsight.serving.prepared import cores
 from houndsight.serving.settings import InstanceSettings
@@ -186,8 +186,8 @@ def environment(settings: InstanceSettings) -> dict[str, str]:
     assert settings.handlers is not None
     model = settings.model.absolute()
     code = model / "code"
-    scripts = Path(__file__).parents[1] / "scripts"
-    paths = [str(scripts / "start"), str(code), str(scripts / "drop_in"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    start = drop_in().with_name("start")
+    paths = [str(start), str(code), str(drop_in()), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {
         "SM_MODEL_DIR": str(model),
         "SAGEMAKER_BASE_DIR": str(model.parent),
