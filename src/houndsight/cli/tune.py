@@ -1,5 +1,6 @@
 """`houndsight tune`: from flags to a search, followed until it ends."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -33,6 +34,42 @@ else:
     )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OfScript:
+    """What only a search over a script has."""
+
+    channel: Annotated[Pairs, Parameter(metavar="NAME=DIR", help="Of a script: data of a channel.")] = None
+    hp: Annotated[Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: hyperparameter that stays as it is.")] = (
+        None
+    )
+    metric: Annotated[Pairs, Parameter(metavar="NAME=REGEX", help="Of a script: number to look for.")] = None
+    env: Annotated[Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: environment variable.")] = None
+    source_dir: Annotated[Word, Parameter(metavar="DIR", help="Of a script: folder of its code.")] = None
+    hook_config: Annotated[
+        Word, Parameter(metavar="FILE", help="Of a script: SageMaker's DebugHookConfig as JSON.")
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """As `houndsight.tune` takes them; nothing where none of it is given."""
+        found: dict[str, Any] = {}
+        if self.channel or self.hp or self.metric or self.env:
+            found = {
+                "channels": _channels(self.channel),
+                "hyperparameters": {key: _value(text) for key, text in _pairs("hp", self.hp).items()},
+                "metrics": _pairs("metric", self.metric),
+                "environment": _pairs("env", self.env),
+            }
+        if self.source_dir is not None:
+            found["source_dir"] = self.source_dir
+        if self.hook_config is not None:
+            found["hook_config"] = _document("hook-config", self.hook_config)
+        return found
+
+
+NO_SCRIPT = OfScript()
+
+
 def tune(
     what: Annotated[Word, Parameter(help="Folder of images as for `houndsight train`, or a training script.")] = None,
     /,
@@ -60,17 +97,8 @@ def tune(
     start_from: Annotated[
         Word, Parameter(name="--from", metavar="TUNING", help="Begin with what that tuning found.")
     ] = None,
-    channel: Annotated[Pairs, Parameter(metavar="NAME=DIR", help="Of a script: data of a channel.")] = None,
-    hp: Annotated[
-        Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: hyperparameter that stays as it is.")
-    ] = None,
-    metric: Annotated[Pairs, Parameter(metavar="NAME=REGEX", help="Of a script: number to look for.")] = None,
-    env: Annotated[Pairs, Parameter(metavar="NAME=VALUE", help="Of a script: environment variable.")] = None,
-    source_dir: Annotated[Word, Parameter(metavar="DIR", help="Of a script: folder of its code.")] = None,
+    script: OfScript = NO_SCRIPT,
     surroundings: Surroundings = SURROUNDINGS,
-    hook_config: Annotated[
-        Word, Parameter(metavar="FILE", help="Of a script: SageMaker's DebugHookConfig as JSON.")
-    ] = None,
     name: Annotated[Word, Parameter(help="Name of the tuning; its jobs are NAME-000, NAME-001, ...")] = None,
     resume: Annotated[Word, Parameter(metavar="TUNING", help="Go on with a tuning that was stopped or died.")] = None,
     detach: Annotated[bool, Parameter(help="Return at once; the search goes on alone.")] = False,
@@ -90,14 +118,10 @@ def tune(
         raise SpecError(
             "Nothing was given to tune.", "Type `houndsight tune FOLDER --preset head`, or --resume TUNING."
         )
-    beside = {"hook_config": _document("hook-config", hook_config), **surroundings.settings()}
     plain = SURROUNDINGS.settings()
-    job = {
-        **as_settings(settings),
-        **_of_script(channel, hp, metric, env),
-        **{key: value for key, value in beside.items() if value != plain.get(key)},
-    }
-    about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name, "source_dir": source_dir}
+    beside = {key: value for key, value in surroundings.settings().items() if value != plain[key]}
+    job = {**as_settings(settings), **script.settings(), **beside}
+    about = {"preset": preset, "objective": objective, "start_from": start_from, "name": name}
     search = {**_search(minimize, trials), **(search or {})}
     given: dict[str, Any] = {
         key: value for key, value in {**about, "cold": cold or None, **search}.items() if value is not None
@@ -110,18 +134,6 @@ def _search(minimize: bool | None, trials: int | None) -> dict[str, Any]:
     """What has a shorter flag beside that of its setting."""
     goal = None if minimize is None else "minimize" if minimize else "maximize"
     return {name: value for name, value in (("goal", goal), ("jobs", trials)) if value is not None}
-
-
-def _of_script(channel: Pairs, hp: Pairs, metric: Pairs, env: Pairs) -> dict[str, Any]:
-    """What only a script has; nothing where none of it is given."""
-    if not (channel or hp or metric or env):
-        return {}
-    return {
-        "channels": _channels(channel),
-        "hyperparameters": {key: _value(text) for key, text in _pairs("hp", hp).items()},
-        "metrics": _pairs("metric", metric),
-        "environment": _pairs("env", env),
-    }
 
 
 def _space(param: Pairs, given: list[str]) -> Any:

@@ -155,7 +155,7 @@ _HINTS = (
     ),
     (
         ("/opt/ml/",),
-        "The script names a folder of SageMaker's containers: add --opt-ml always, or have it read SM_MODEL_DIR...",
+        "The script names a folder of SageMaker's containers: add --opt-ml always, or have it read SM_CHANNEL_...",
     ),
     (("WeightsNotFoundError", "--trust-pickle"), "Then run it again."),
 )
