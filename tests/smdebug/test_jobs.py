@@ -1,9 +1,11 @@
 """Script jobs from start to end: with a hook of their own and a configuration, and without any word of either."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from houndsight.scripts.smdebug_errors import ModeKeys
 from houndsight.scripts.smdebug_sources import create_trial
@@ -63,20 +65,18 @@ CONFIG = {
 }
 
 
-def weights(job: Any) -> dict[str, Any]:
-    import torch
-
-    found: dict[str, Any] = torch.load(job.folder.model / "model.pth", weights_only=True)
+def weights(workspace: Workspace, name: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(workspace.job(name).model / "model.pth", weights_only=True)
     return found
 
 
-def test_what_a_job_saves(workspace: Workspace, tmp_path: Any) -> None:
+def test_what_a_job_saves(workspace: Workspace, tmp_path: Path) -> None:
     for name, text, config in (("with", WITH, CONFIG), ("without", WITHOUT, None), ("off", WITHOUT, None)):
         script = tmp_path / f"{name}.py"
         script.write_text(text)
         more: dict[str, Any] = {"debug": "off"} if name == "off" else {}
         job = run(script, name=name, hook_config=config, **more)
-        assert job.state == "COMPLETED", job.folder.log.read_text()
+        assert job.state == "COMPLETED", workspace.job(name).log.read_text()
     configured, plain = create_trial("with"), create_trial("s3://sagemaker-us-east-1-000000000000/without/debug-output")
     assert configured.tensor_names() == [LOSS, "relu_input_0"]
     assert (configured.steps(TRAIN), configured.steps(EVAL)) == ([0, 4, 8], [0, 2, 4])
@@ -91,3 +91,6 @@ def test_what_a_job_saves(workspace: Workspace, tmp_path: Any) -> None:
     assert plain.tensor("relu_input_0").value(0).min() < 0
     assert plain.loaded_all_steps
     assert not (workspace.job("off").path / "debug-output").exists()
+    untouched = weights(workspace, "off")
+    for name in ("with", "without"):
+        assert all(torch.equal(each, untouched[key]) for key, each in weights(workspace, name).items()), name
