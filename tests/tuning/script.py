@@ -24,7 +24,8 @@ for epoch in range(1, arguments.epochs + 1):
     else:
         print(line, flush=True)
     if arguments.sick and epoch == 1:
-        finding = {"rule": "dead_relu", "status": "IssuesFound", "severity": "error", "message": "all is dead"}
-        Path("../findings.json").write_text(json.dumps({"findings": [finding]}))
+        finding = {"rule": "exploding_tensor", "status": "IssuesFound", "severity": "error", "message": "all is lost"}
+        told = {"source": "debugger", "evidence": {"finite": arguments.sick < 1}}
+        Path("../findings.json").write_text(json.dumps({"findings": [{**finding, **told}]}))
     time.sleep(arguments.seconds * (10 if arguments.lr > 1 else 1))
 Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(str(arguments.lr))

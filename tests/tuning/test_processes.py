@@ -98,6 +98,22 @@ def test_as_the_tuner_of_sagemaker_sends_it(
 
 
 @pytest.mark.slow
+def test_trials_that_fail_say_why_in_one_line(workspace: Workspace, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\nif sys.argv[2] == '2':\n    raise ValueError('no such size')\nprint('loss=', sys.argv[2])\n"
+    )
+    found = houndsight.tune(
+        script, {"size": [1, 2]}, objective="loss=loss= ([0-9]+)", jobs=2, strategy="grid", wait=False
+    )
+    found.wait()
+    assert {each.state: each.reason for each in found.search.trials} == {
+        "COMPLETED": "",
+        "FAILED": "ValueError: no such size (train.py, line 3)",
+    }
+
+
+@pytest.mark.slow
 def test_the_median_ends_a_trial(workspace: Workspace) -> None:
     lr = [0.03, 0.031, 0.032, 0.033, 9.0]
     found = search(workspace, space={"lr": lr}, strategy="grid", jobs=5, reseed=0, pruning="median",
@@ -109,12 +125,12 @@ def test_the_median_ends_a_trial(workspace: Workspace) -> None:
 
 @pytest.mark.slow
 def test_a_rule_ends_a_sick_trial(workspace: Workspace) -> None:
-    found = search(workspace, space={"sick": [0.0, 1.0]}, strategy="grid", jobs=2, reseed=0,
+    found = search(workspace, space={"sick": [0.0, 0.5, 1.0]}, strategy="grid", jobs=3, reseed=0,
                    hyperparameters={"epochs": 2, "seconds": 1.5}).wait()  # fmt: skip
     states = {each.hyperparameters["sick"]: each for each in found.search.trials}
-    assert states[0.0].state == "COMPLETED"
+    assert [states[each].state for each in (0.0, 0.5)] == ["COMPLETED"] * 2  # a finding alone is no reason to stop it
     assert states[1.0].state == "PRUNED"
-    assert states[1.0].reason == "dead_relu: all is dead"
+    assert states[1.0].reason == "exploding_tensor: all is lost"
 
 
 def killed(found: TuningJob, moment: float) -> State:

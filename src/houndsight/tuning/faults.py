@@ -25,14 +25,30 @@ def _script_was_killed(job: JobFolder) -> bool:
         return False
 
 
-def sick(job: JobFolder) -> str:
-    """The first error among the findings of the rules that watch the job; empty where there is none."""
+def why_failed(job: JobFolder, status: Status) -> str:
+    """Why a job failed; of a script the last exception and its place, not the whole of its FailureReason."""
+    try:
+        outcome = json.loads(job.script.read_bytes())
+    except (OSError, ValueError):
+        return status.reason
+    place = outcome.get("failed_at") or {}
+    where = f" ({place['file']}, line {place['line']})" if place else ""
+    return f"{outcome['error']}{where}" if outcome.get("error") else status.reason
+
+
+def sick(job: JobFolder, script: bool) -> str:
+    """The first error among the findings of the rules that watch the job; empty where there is none.
+
+    A script is stopped only where its loss is no number any more: what else is wrong with it is so in every trial, and
+    is no reason to have none.
+    """
     try:
         found = json.loads(job.findings.read_bytes())["findings"]
     except (OSError, ValueError, KeyError):
         return ""
     for each in found:
-        if each.get("status") == "IssuesFound" and each.get("severity") == "error":
+        lost = each.get("rule") == "nonfinite_origin" or each.get("evidence", {}).get("finite") is False
+        if each.get("status") == "IssuesFound" and each.get("severity") == "error" and (lost or not script):
             return f"{each.get('rule')}: {each.get('message')}"
     return ""
 

@@ -251,7 +251,7 @@ class Tuner:
                     continue
             if trial.number in self._asked:
                 continue
-            if seen.changed(job, "findings.json") and (why := faults.sick(job)):
+            if seen.changed(job, "findings.json") and (why := faults.sick(job, self.spec.is_script)):
                 self._ask_to_stop(trial, "PRUNED", why)
             elif self._late() and self.state.phase == "search":
                 self._ask_to_stop(trial, "PRUNED", "the time of the search was over")
@@ -307,7 +307,7 @@ class Tuner:
             self._submit(trial, trial.until)
         else:
             state = "STOPPED" if now.state == "STOPPED" else "FAILED"
-            self._end(trial, state, now.reason, now)
+            self._end(trial, state, faults.why_failed(job, now) if state == "FAILED" else now.reason, now)
 
     def _end(self, trial: Trial, state: str, reason: str, now: Status | None = None) -> None:
         job = trials.job_of(self.place, trial)
