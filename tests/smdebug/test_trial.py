@@ -1,5 +1,6 @@
 """What readers of saved tensors are told: values, steps, exceptions, live trainings, several workers, any source."""
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from houndsight.scripts.smdebug_store import Reader, StepState, Writer
 from houndsight.scripts.smdebug_trial import Trial, no_refresh
 from houndsight.spec import ScriptSpec, State, Status
 from houndsight.workspace import Workspace, write_json
+from tests.s3_servers import KEY, SECRET, running
 
 TRAIN, EVAL, GLOBAL = ModeKeys.TRAIN, ModeKeys.EVAL, ModeKeys.GLOBAL
 LOSS = "CrossEntropyLoss_output_0"
@@ -211,3 +213,20 @@ def test_a_training_without_a_hook_is_read_from_its_records(workspace: Workspace
     assert trial.tensor("gradient/Model_fc.weight").reduction_value(6, "l2", TRAIN) == 3.0
     with pytest.raises(TensorUnavailableForStep):
         trial.tensor("gradient/Model_fc.weight").value(6, TRAIN)
+
+
+@pytest.mark.slow
+def test_what_lies_on_s3_is_fetched(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: Writer
+) -> None:
+    loss(writer, 0, 0.5)
+    writer.close({"TRAIN": 0}, 0)
+    for name, value in {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    with running("rclone", tmp_path / "s3") as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        shutil.copytree(tmp_path / "t", tmp_path / "s3" / "bucket" / "old-job" / "debug-output")
+        trial = create_trial("s3://bucket/old-job/debug-output")
+        assert trial.tensor(LOSS).values(TRAIN) == {0: 0.5}
+        assert trial.tensor("fc_output_0").value(0).shape == (2, 3)
+        assert create_trial("s3://bucket/old-job").steps() == [0]
