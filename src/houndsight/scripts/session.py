@@ -161,6 +161,8 @@ class Session:
                 self._strangers.clear()
                 if self._trainings.loop is not None and not self._trainings.concerns(optimizer):
                     self._trainings.end()  # another model is made: the last one need not live any longer for our sake
+                    if self._hook is not None and not self._hook.saver.root_known:
+                        self._hook.saver.forget()
 
     def _begin(self) -> bool:
         """Begin to watch, once; whether it is watched."""

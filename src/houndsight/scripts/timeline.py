@@ -126,6 +126,7 @@ class _CarefulSeen(Seen):
         """A module was called from the loop itself, to train it."""
         with self._care:
             super().module(module, args, kwargs)
+            self._last = None  # nothing of the script is called again, so nothing of it is kept alive
 
 
 def _nothing() -> None:
