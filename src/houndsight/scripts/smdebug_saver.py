@@ -50,8 +50,8 @@ def _safely(method: Callable[..., None]) -> Callable[..., None]:
     def call(self: "Saver", *given: Any) -> None:
         if (
             self.closed
+            or torch.compiler.is_compiling()  # first: the compiler cannot look into what follows
             or os.getpid() != self.pid
-            or torch.compiler.is_compiling()
             or torch._C._get_tracing_state() is not None
         ):
             return
@@ -126,7 +126,9 @@ class Saver:
         if known:
             before = module.register_forward_pre_hook(Hook(self.before_forward))
             self._handles[id(module)] = [before, module.register_forward_hook(Hook(self.after_forward))]
-        self._parameters |= {f"{name}_{names.bare(path)}": each for path, each in module.named_parameters()}
+        compiled = names.is_compiled(module)
+        paths = {names.bare(path) if compiled else path: each for path, each in module.named_parameters()}
+        self._parameters |= {f"{name}_{path}": each for path, each in paths.items()}
         first = "" if module is self.root else f"{name}."
         if not names.is_compiled(module):
             self._modules += [(first + path if path else name, each) for path, each in module.named_modules()]
