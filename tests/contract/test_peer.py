@@ -33,13 +33,15 @@ OTHER_VALUE = {
     "SM_TRAINING_ENV": "holds framework_module",
     "MASTER_ADDR": "algo-1 is no name on this machine",
     "PYTHONPATH": "theirs is their own sys.path",
+    "PATH": "begins with the folder of the Python that runs the script",
     "SM_DLC_TORCH_VERSION": "torch is not in their environment",
 }
 ONLY_HERE = {
     *("TRAINING_JOB_ARN", "AWS_REGION", "TMPDIR", "SM_DLC_TORCH_VERSION"),
     *("PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE"),
+    *("HOUNDSIGHT_HOOK", "HOUNDSIGHT_HUB"),
 }
-"""Set by SageMaker's platform and by its images, not by the toolkit."""
+"""Set by SageMaker's platform and by its images, not by the toolkit; the last two tell our watcher what to do."""
 ONLY_THERE = {"SAGEMAKER_TRAINING_MODULE", "SM_STUDIO_LOCAL_MODE", "LC_CTYPE"}
 
 HYPERPARAMETERS = {
