@@ -113,6 +113,25 @@ def test_a_file_that_does_not_fit_is_not_taken(squeezenet: Path, cache: Path) ->
     assert not cache.exists()
 
 
+def test_a_published_file_is_taken_by_its_own_name(tmp_path: Path, cache: Path) -> None:
+    content = b"as it was published"
+    mark = hashlib.sha256(content).hexdigest()[:8]
+    file = tmp_path / f"resnet50-{mark}.pth"
+    file.write_bytes(content)
+    assert weights.take(file) == cache / file.name
+    assert (cache / file.name).read_bytes() == content
+    for name, said in (
+        ("resnet50-0676ba61.pth", f"its sha256 begins with {mark}"),
+        ("mine.pth", "does not say which network"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match=said):
+            weights.take(tmp_path / name)
+    with pytest.raises(ModelError, match="There is no file"):
+        weights.take(tmp_path / "absent-0676ba61.pth")
+    assert [each.name for each in cache.iterdir()] == [file.name]
+
+
 def test_a_name_that_nobody_publishes_weights_for(squeezenet: Path) -> None:
     with pytest.raises(ModelError, match="looks for weights"):
         weights.add(squeezenet, "timm/cspresnet50d")

@@ -1,6 +1,7 @@
 """What of a script job lies elsewhere, as folders on this machine: channels and archives of code; before its spec."""
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from houndsight.errors import ModelError, SpecError
 from houndsight.serving.modeldir import fill
 from houndsight.workspace import Progress, friendly_disk_errors, remove_tree
 
+log = logging.getLogger("houndsight")
+
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 """How the name of packed code ends, as the SageMaker SDK packs it (sourcedir.tar.gz)."""
 
@@ -21,7 +24,12 @@ def channels(given: Mapping[str, str], cache: Path, progress: Progress | None = 
 
     Each is done once and brought up to date when asked for again. Raises `DataError`.
     """
-    return {name: _channel(address, cache, progress) for name, address in given.items()}
+    found = {}
+    for name, address in given.items():
+        if is_elsewhere(address):
+            log.info("Fetching the channel '%s'.", name)
+        found[name] = _channel(address, cache, progress)
+    return found
 
 
 def _channel(address: str, cache: Path, progress: Progress | None) -> str:
