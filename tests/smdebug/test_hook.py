@@ -357,3 +357,22 @@ def test_several_may_hear_losses_and_end_in_any_order() -> None:
         ended.close()
     assert told == ["first", "second", "second"]
     assert nn.functional.cross_entropy is before
+
+
+def test_gradients_that_a_fused_kernel_unscales_are_saved_unscaled(out: Path) -> None:
+    def gradient(scale: float, hook: Hook | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = Net()
+        if hook is not None:
+            hook.register_hook(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        scaler.scale(nn.functional.cross_entropy(model(batch()[0]), batch()[1])).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        assert model.fc.weight.grad is not None
+        return model.fc.weight.grad
+
+    hook = Hook(out, **every(include_collections=["gradients"]))
+    gradient(1024.0, hook)
+    saved = closed(hook).tensor("gradient/Net_fc.weight").value(0)
+    assert np.allclose(saved, gradient(1.0, None).numpy(), rtol=1e-6)
