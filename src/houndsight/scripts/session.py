@@ -204,7 +204,7 @@ class Session:
             self._error = self._error or error
             self._state = "broken"
         self._new.clear()
-        if self._hook is not None:
+        if self._hook is not None and (state != "broken" or not self._hook.saver.root_known):
             self._hook.close()
         self._write()
 
