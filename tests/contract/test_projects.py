@@ -133,7 +133,7 @@ PROJECTS_TO_RUN = {
     ),
     "copies": Project(
         "copies_train.py",
-        (LOSS, "gradient/DataParallel_fc.weight"),
+        (LOSS, "gradient/DataParallel_module.fc.weight"),
         {"epochs": 2},
         metrics={"loss": "valid loss ([0-9.]+)"},
         saved="checkpoint.pth",
