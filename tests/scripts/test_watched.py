@@ -63,11 +63,13 @@ def test_losses_tensors_and_times_of_a_plain_script(play: Play) -> None:
     assert records.curve("accuracy", "valid")[0].tolist() == [3, 7, 11]
     assert records.curve("lr")[1].tolist() == [1e-3] * 12
     tensors = TensorRecords(done.job.records)
-    names = tensors.read(0, "train").names
+    first = tensors.read(0, "train")
+    assert first is not None
+    names = first.names
     assert {"gradient/fc.weight", "weight/conv.weight", "update/fc.bias", "input/relu", "inputs", "logits"} <= set(
         names
     )
-    low = tensors.read(0, "train").values[names.index("input/relu")]
+    low = first.values[names.index("input/relu")]
     assert np.nanmin(low) < 0, "the input of the activation is taken before it works in place"
     facts = read_facts(done.job.records)
     assert (facts["num_classes"], facts["loss"], facts["optimizer"], facts["samples"]) == (
