@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 import houndsight.contract
-from houndsight.contract.look_code import Place
 from houndsight.contract.look_found import at, merged
+from houndsight.contract.look_source import Place
 from houndsight.reports import summary
 from houndsight.spec import Finding
 from houndsight.verbs.run import run
@@ -70,12 +72,13 @@ def test_a_job_says_it_in_its_log_its_findings_and_on_its_page(workspace: Worksp
     summary.build(job.files)
 
 
+@pytest.mark.slow
 def test_a_script_that_is_no_python_says_so_before_it_is_started(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "train_model.py").write_text("print('began')\n")
     (tmp_path / "inference.py").write_text("def model_fn(model_dir):\n    return (1\n")
     job = run("train_model.py", source_dir=tmp_path, cold=True)
     assert job.state == "COMPLETED"
-    (wrong,) = job.findings
+    (wrong,) = [each for each in job.findings if each.source == "script"]
     assert (wrong.rule, wrong.severity, wrong.evidence["file"]) == ("syntax", "error", "inference.py")
     log = job.logs()
     assert log.index("inference.py, line 2: SyntaxError") < log.index("began")

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from houndsight.contract.look_code import MOST_FILES, Module, Program, read
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_evaluation import answer_rules, evaluation_rules
 from houndsight.contract.look_found import in_order
 from houndsight.contract.look_names import name_rules, no_python
 from houndsight.contract.look_network import device_rules, network_rules
 from houndsight.contract.look_saving import saving_rules
+from houndsight.contract.look_source import MOST_FILES, Module, read
 from houndsight.contract.look_transforms import transform_rules
 from houndsight.spec import Finding
 

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from houndsight.contract.look_code import Function, Program, argument, constant, words_of
+from houndsight.contract.look_code import Program
+from houndsight.contract.look_source import Function, argument, constant, words_of
 
 LOADERS = ("torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader")
 _TRANSFORMS = re.compile(r"torchvision\.transforms(\.v2|\.transforms|\.functional|\.v2\.functional)*\.(\w+)$")

@@ -4,10 +4,11 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 
-from houndsight.contract.look_code import Function, Program, constant, method
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_data import LOADERS, answering, loaders, split_of
 from houndsight.contract.look_found import issue
 from houndsight.contract.look_scale import wrong_divisors
+from houndsight.contract.look_source import Function, constant, method
 from houndsight.spec import Finding
 
 _METRIC = re.compile(r"(^|_)(loss|losses|acc|accuracy|correct|corrects|metric|f1|precision|recall|score)(_|s?$)")

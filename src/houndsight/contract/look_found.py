@@ -4,7 +4,8 @@ import ast
 from collections.abc import Sequence
 from typing import Literal
 
-from houndsight.contract.look_code import Place, Program
+from houndsight.contract.look_code import Program
+from houndsight.contract.look_source import Place
 from houndsight.spec import Finding
 
 Severity = Literal["info", "warning", "error"]

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from houndsight.contract.look_code import Function, Program, argument, constant, method
+from houndsight.contract.look_code import Program
+from houndsight.contract.look_source import Function, argument, constant, method
 
 _BACKBONE = re.compile(r"torchvision\.models(\.\w+)?\.([a-z]\w*)$")
 _NO_MODEL = frozenset({"get_weight", "list_models", "get_model_weights", "create_feature_extractor"})

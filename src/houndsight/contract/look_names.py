@@ -6,8 +6,9 @@ import symtable
 from collections.abc import Iterator
 from pathlib import Path
 
-from houndsight.contract.look_code import Function, Module, Place, Program, argument, method
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_found import at, issue
+from houndsight.contract.look_source import Function, Module, Place, argument, method
 from houndsight.spec import Finding
 
 _GIVEN = frozenset(dir(builtins)) | {

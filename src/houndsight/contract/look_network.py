@@ -3,9 +3,10 @@
 import ast
 from collections.abc import Iterator
 
-from houndsight.contract.look_code import Function, Program, argument, constant, method
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_found import Severity, issue
 from houndsight.contract.look_models import HEADS, End, backbone, ends, frozen, heads, holds, is_model
+from houndsight.contract.look_source import Function, argument, constant, method
 from houndsight.spec import Finding
 
 _ENTROPY = ("torch.nn.CrossEntropyLoss", "torch.nn.functional.cross_entropy")

@@ -3,10 +3,11 @@
 import ast
 from collections.abc import Iterator
 
-from houndsight.contract.look_code import Function, Program, argument, constant, method
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_data import answering
 from houndsight.contract.look_found import issue
 from houndsight.contract.look_models import Head, backbone, heads, holds, is_model, layers, pretrained
+from houndsight.contract.look_source import Function, argument, constant, method
 from houndsight.spec import Finding
 
 _LAYERS = ("torch.nn.Linear", "torch.nn.Conv2d", "torch.nn.BatchNorm1d", "torch.nn.LayerNorm")

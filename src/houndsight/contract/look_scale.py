@@ -3,9 +3,10 @@
 import ast
 from collections.abc import Iterator
 
-from houndsight.contract.look_code import Function, Program, argument, constant, method
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_data import LOADERS
 from houndsight.contract.look_found import issue
+from houndsight.contract.look_source import Function, argument, constant, method
 from houndsight.spec import Finding
 
 _MEANS = ("torch.nn.CrossEntropyLoss", "torch.nn.NLLLoss")

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterable, Iterator
 
-from houndsight.contract.look_code import Program, argument, constant
+from houndsight.contract.look_code import Program
 from houndsight.contract.look_data import (
     RANDOM,
     TENSOR,
@@ -15,6 +15,7 @@ from houndsight.contract.look_data import (
 )
 from houndsight.contract.look_found import issue
 from houndsight.contract.look_models import own_class, pretrained
+from houndsight.contract.look_source import argument, constant
 from houndsight.spec import Finding
 
 NORMALIZE = "transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])"
