@@ -1,7 +1,7 @@
 """What watching costs a script: the same training script in processes of its own, watched and not, by turns.
 
 Run it with `python -m benchmarks.watched_script [--json]`. ResNet-18 with SGD on batches of eight images 128 pixels
-wide; figures are CPU seconds of the process with one thread, from the sixth step on, and the losses, which have to be equal.
+wide; figures are CPU seconds of the process with one thread from the sixth step on. The losses have to be equal.
 """
 
 import json
