@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from houndsight.folders import JobFolder
-from houndsight.reports import commands
+from houndsight.reports import commands, words
 from houndsight.reports.numbers import count, duration, number, plural
 from houndsight.reports.page import Curve, Failure, Overview, Verdict
 from houndsight.reports.ran import Archive, MetricSummary, ScriptMetric, ScriptOutcome, ScriptRun
-from houndsight.spec import FINAL_STATES, ScriptSpec, Status
+from houndsight.results import Verdict as Limit
+from houndsight.spec import FINAL_STATES, Finding, ScriptSpec, Status
 
 MODE = "script"
 """Mode of the scalars that were found in a script's output."""
@@ -68,13 +69,33 @@ def _archives(job: JobFolder, outcome: ScriptOutcome | None) -> tuple[Archive, .
     return tuple(Archive(name=path.name, bytes=path.stat().st_size, holds=held.get(path.name)) for path in there)
 
 
-def overview(name: str, spec: ScriptSpec, status: Status | None, run: ScriptRun, failure: Failure | None) -> Overview:
+Watched = tuple[Sequence[Finding] | None, Sequence[Curve], Limit | None]
+"""What was found in a script, its curves, and what limited its speed."""
+
+
+def overview(
+    name: str,
+    spec: ScriptSpec,
+    status: Status | None,
+    run: ScriptRun,
+    failure: Failure | None,
+    *,
+    watched: Watched = (None, (), None),
+) -> Overview:
     """The first screen."""
+    findings, curves, limit = watched
+    good, healthy, speed = _good(status, run), _healthy(status, run, failure), _took(run)
+    if not run.metrics and (heard := _heard(curves)) is not None:
+        good = heard
+    if healthy.tone == "good" and findings:
+        healthy = words.healthy(status, findings, failure, [each for each in curves if each.mode != MODE])
+    if limit is not None and run.seconds is not None:
+        speed = speed.model_copy(update={"detail": f"{limit.message} {limit.change}".strip()})
     return Overview(
         trained=_ran(status, run),
-        good=_good(status, run),
-        healthy=_healthy(status, run, failure),
-        speed=_took(run),
+        good=good,
+        healthy=healthy,
+        speed=speed,
         next=commands.after(name, status, spec, None),
     )
 
@@ -115,6 +136,16 @@ def _good(status: Status | None, run: ScriptRun) -> Verdict:
         )
     detail = "No metric was looked for: --metric 'NAME=REGEX' names one."
     return Verdict(tone="quiet", headline="Not measured", detail=detail)
+
+
+def _heard(curves: Sequence[Curve]) -> Verdict | None:
+    """The last number that was heard of the training itself, where the script's output was not searched for any."""
+    for name, mode, of in (("accuracy", "valid", "evaluation"), ("loss", "valid", "evaluation"), ("loss", "train", "")):
+        found = next((each for each in curves if (each.name, each.mode) == (name, mode)), None)
+        if found is not None and found.last is not None:
+            detail = f"{name.capitalize()} of the last {of or 'step'}, heard in the script."
+            return Verdict(tone="quiet", headline=number(found.last), detail=detail)
+    return None
 
 
 def _healthy(status: Status | None, run: ScriptRun, failure: Failure | None) -> Verdict:

@@ -90,7 +90,7 @@ def gather(job: JobFolder) -> Page:
     if isinstance(spec, ScriptSpec):
         ran = script.gather(job, spec, status, outcome, curves)
         curves = script.in_order(curves, spec)
-        overview = script.overview(job.name, spec, status, ran, failure)
+        overview = script.overview(job.name, spec, status, ran, failure, watched=(findings, curves, limit))
     else:
         overview = words.overview(
             job.name,

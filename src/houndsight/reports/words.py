@@ -39,7 +39,7 @@ def overview(
     return Overview(
         trained=_trained(status, used or spec, data, curves, time),
         good=_good(status, results, curves),
-        healthy=_healthy(status, judged, failure, curves),
+        healthy=healthy(status, judged, failure, curves),
         speed=limits.limited(limit, time) if limit else limits.spent(time),
         next=commands.after(name, status, spec, used),
         repairs=limits.repairs(findings or ()),
@@ -119,9 +119,10 @@ def _good(status: Status | None, results: Sequence[Result], curves: Sequence[Cur
     )
 
 
-def _healthy(
+def healthy(
     status: Status | None, findings: Sequence[Finding] | None, failure: Failure | None, curves: Sequence[Curve]
 ) -> Verdict:
+    """Whether the rules found anything."""
     if failure is not None:
         return Verdict(tone="bad", headline="Failed", detail=failure.message)
     broken = next((each for each in curves if each.nonfinite), None)
