@@ -99,11 +99,10 @@ class RecordWriter:
 
     def close(self) -> None:
         """Write what is left and let go of the file; more than one call is allowed."""
-        if self._closed.is_set():
+        if self._closed.is_set() or os.getpid() != self._pid:  # locks of a fork may be held by threads it has not
             return
         self._closed.set()
-        if os.getpid() == self._pid:
-            self._flusher.join()
+        self._flusher.join()
         with self._lock:
             self._write_out()
             os.close(self._file)
