@@ -11,7 +11,7 @@ def thumbnail_name(path: str) -> str:
 
 
 def drop_in() -> Path:
-    """Folder for the import path of scripts and notebooks written for SageMaker; it holds `smdebug` and nothing else."""
+    """Folder for the import path of scripts and notebooks written for SageMaker; it holds `smdebug`, nothing else."""
     return Path(__file__).parent / "scripts" / "drop_in"
 
 
