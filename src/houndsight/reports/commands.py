@@ -59,6 +59,12 @@ def repeat(spec: JobSpec) -> str:
         parts += ["--env", f"{key}=..."]
     if spec.max_seconds is not None:
         parts += ["--max-minutes", f"{spec.max_seconds / 60:g}"]
+    for flag in ("debug", "on_finding", "profile_interval", "opt_ml"):
+        if getattr(spec, flag) != type(spec).model_fields[flag].default:
+            parts += [f"--{flag.replace('_', '-')}", f"{getattr(spec, flag)}"]
+    parts += [word for rule in spec.rules for word in ("--rule", rule)]
+    parts += [f"--{flag.replace('_', '-')}" for flag in ("allow_requirements", "trust_pickle") if getattr(spec, flag)]
+    parts += ["--hook-config", "..."] if spec.hook_config is not None else []
     return shlex.join(parts)
 
 

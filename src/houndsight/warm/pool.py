@@ -29,7 +29,8 @@ from houndsight.warm.script import Life
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "script": (
-        *("torch", "torchvision.models", "numpy.ma"),
+        # The first optimizer imports torch._dynamo, 4 s of a core.
+        *("torch", "torchvision.models", "numpy.ma", "torch._dynamo"),
         *("houndsight.scripts.session", "houndsight.scripts.afterwards", "houndsight.watch.profiler"),
     ),
     "classifier": (
