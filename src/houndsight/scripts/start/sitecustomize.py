@@ -52,6 +52,19 @@ def _others() -> list:  # type: ignore[type-arg]
     return [each for each in sys.meta_path if type(each).__name__ != _Torch.__name__]
 
 
+def _guard() -> None:
+    """Let `hub` guard weights and pickles; it is read alone, for importing its package takes 12 ms."""
+    from importlib.machinery import SourceFileLoader
+
+    if all(finder.find_spec("houndsight", None) is None for finder in sys.meta_path):
+        return  # another Python, in which Houndsight is not installed
+    name = "houndsight.scripts.hub"
+    path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "hub.py")
+    hub = type(sys)(name)
+    SourceFileLoader(name, path).exec_module(hub)
+    hub.install()
+
+
 def _leave() -> None:
     """Go from the import path, and let another `sitecustomize`, where there is one, do what it does."""
     here = os.path.dirname(os.path.abspath(__file__))
@@ -72,10 +85,5 @@ _settings = os.environ.get(_VARIABLE, "")
 if _settings and os.environ.get(_WATCHED, str(os.getpid())) == str(os.getpid()):
     sys.meta_path.insert(0, _Torch(_settings))  # type: ignore[arg-type]
 if os.environ.get("HOUNDSIGHT_HUB"):
-    try:
-        from houndsight.scripts import hub
-    except ImportError:
-        pass  # another Python, in which Houndsight is not installed
-    else:
-        hub.install()
+    _guard()
 _leave()
