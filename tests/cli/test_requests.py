@@ -31,7 +31,7 @@ WRONG = {
     "stop nothing": "There is no job 'nothing'",
     "jobs of mine": "Nobody asked for 'of', 'mine'.",
     "weights ad": "There is no command 'ad'. Did you mean 'add'?",
-    "weights add nothing.pth": "--name requires an argument",
+    "weights add nothing.pth": "There is no file 'nothing.pth'.",
     "weights add nothing.pth --name resnet18": "does not exist",
 }
 

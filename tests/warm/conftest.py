@@ -75,6 +75,7 @@ class Yard:
     def warm(self) -> psutil.Process:
         """The warm process; started first where there is none."""
         assert self.backend.warm_up(self.workspace.path, SCRIPT)
+        eventually(lambda: len(self.processes()) == 1)  # a fork carries its name until it has its own
         [found] = self.processes()
         return found
 
