@@ -75,9 +75,14 @@ class Yard:
     def warm(self) -> psutil.Process:
         """The warm process; started first where there is none."""
         assert self.backend.warm_up(self.workspace.path, SCRIPT)
-        eventually(lambda: len(self.processes()) == 1)  # a fork carries its name until it has its own
-        [found] = self.processes()
-        return found
+        found: list[psutil.Process] = []
+
+        def alone() -> bool:  # a fork carries its name until it has one of its own
+            found[:] = self.processes()
+            return len(found) == 1
+
+        eventually(alone)
+        return found[0]
 
     def seed(self) -> pool.Seed:
         """How the warm process of its scripts is started."""
