@@ -16,10 +16,10 @@ class PoorWeightInitialization(Rule):
     """The first weights are all alike, far too large or far too small, so that signals die out or blow up with depth.
 
     Mathematics, over the first `steps` saved steps: (a) a trainable weight before the head whose standard deviation is
-    below 1e-6 of its largest value, or zero: its units stay alike for ever; (b) where the weights are not pretrained,
-    the geometric mean over the layers of the gain rms(w) * sqrt(fan_in) outside of 0.02 to 5 (Kaiming's is 1.41,
-    PyTorch's default 0.58); (c) the root mean square of what the activations are given spreads over more than 1e4 from
-    layer to layer, or is beyond 1e3. SageMaker's way: the ratio of the largest to the smallest variance of the
+    below 1e-6 of its largest value, or zero: its units stay alike for ever. At the first of them, before any update:
+    (b) where the weights are not pretrained, the geometric mean over the layers of the gain rms(w) * sqrt(fan_in)
+    outside of 0.02 to 5 (Kaiming's is 1.41, PyTorch's default 0.58); (c) the root mean square of what the activations
+    are given spreads over more than 1e4 from layer to layer, or is beyond 1e3. SageMaker's way: the ratio of the largest to the smallest variance of the
     activations' inputs > `threshold`, or p95 - p5 of a gradient < `distribution_range`, or `patience` losses without a
     lower one.
     Source: He et al. 2015 (ICCV), Glorot & Bengio 2010; SageMaker Debugger's documentation.
@@ -45,7 +45,7 @@ class PoorWeightInitialization(Rule):
             return
         self._seen += 1
         found = next(self._theirs(history) if self.compatible else self._alike(history), None)
-        if found is None and not self.compatible:
+        if found is None and not self.compatible and self._seen == 1:  # later ones are the optimizer's doing
             found = next(self._gain(history), None) or next(self._depth(history), None)
         if found is not None:
             self._told = True
