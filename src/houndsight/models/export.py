@@ -24,7 +24,7 @@ from torch import nn
 from houndsight.errors import DependencyError, ModelError
 from houndsight.models import private
 from houndsight.models.artifact import Artifact
-from houndsight.models.private import openvino
+from houndsight.models.private import core, openvino
 from houndsight.results import Exported, ModelCard
 from houndsight.workspace import friendly_disk_errors, write_json
 
@@ -205,8 +205,7 @@ def _reader(to: Format, file: Path) -> tuple[str, Run]:
         except ImportError:
             log.info("onnxruntime is not installed; OpenVINO checks the file.")
     ov = openvino()
-
-    compiled = ov.Core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return f"openvino {ov.__version__.partition('-')[0]}", lambda images: np.array(compiled([images])["probabilities"])
 
 

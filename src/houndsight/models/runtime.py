@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from houndsight.models.private import openvino
+from houndsight.models.private import core, openvino
 
 log = logging.getLogger("houndsight")
 
@@ -88,8 +88,6 @@ class OpenVINORuntime:
     """
 
     def __init__(self, module: nn.Module, image_size: int, precision: str, threads: int | None = None) -> None:
-        ov = openvino()
-
         self.name = f"openvino-{'bf16' if precision == 'bfloat16' else 'f32'}"
         config: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -98,7 +96,7 @@ class OpenVINORuntime:
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
         model = convert(module, image_size)
-        self._compiled = ov.Core().compile_model(model, "CPU", config)
+        self._compiled = core().compile_model(model, "CPU", config)
         self._streams = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._local = threading.local()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from houndsight.models.private import openvino
+from houndsight.models.private import core
 
 Pixels = NDArray[np.uint8]
 
@@ -26,7 +26,6 @@ class Compiled:
         `threads` is how many callers compute at once, each on one core. `blobs` is where compiled networks are kept:
         their weights are then mapped from the file, and instances share those pages.
         """
-        ov = openvino()
         config: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": threads,
@@ -35,14 +34,13 @@ class Compiled:
         }
         if blobs is not None:
             config["CACHE_DIR"] = str(blobs)
-        core = ov.Core()
         self.sizes = tuple(sorted(sizes, reverse=True))
         self._networks = {}
         for size in self.sizes:
-            network = core.read_model(model)
+            network = core().read_model(model)
             _, *row = network.input(0).get_partial_shape()
             network.reshape([size, *(int(side.get_length()) for side in row)])
-            self._networks[size] = core.compile_model(network, "CPU", config)
+            self._networks[size] = core().compile_model(network, "CPU", config)
         self._local = threading.local()
 
     def __call__(self, images: Pixels) -> NDArray[np.float32]:

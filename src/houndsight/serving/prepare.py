@@ -73,7 +73,8 @@ def prepare(model: Path, cache: Path, runtime: str = "auto", min_agreement: floa
         staged.mkdir(parents=True)
         write_json(staged / "model.json", artifact.card)
         np.savez(staged / "samples.npz", images=artifact.images, logits=artifact.logits)
-        candidates = list(_candidates(artifact, model, staged, runtime, min_agreement))
+        with _one_thread():
+            candidates = list(_candidates(artifact, model, staged, runtime, min_agreement))
         chosen = _choose(candidates, runtime)
         cost = chosen.cpu_ms
         sizes = BATCHES if chosen.runtime == "cuda" or cost.get(MEASURED, 1.0) < WORTH * cost.get(1, 1.0) else (1,)
@@ -128,6 +129,19 @@ def _gone_on_error(staged: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What is measured is CPU time: torch's own threads would only wait for one another in it."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _into_place(staged: Path, folder: Path) -> None:
     try:
         staged.rename(folder)
@@ -148,7 +162,6 @@ def _candidates(
     wanted = [runtime] if runtime != "auto" else ["openvino-bf16"] * cpu_has_bfloat16() + ["openvino-f32"]
     if runtime == "auto" and torch.cuda.is_available():
         wanted = ["cuda"]
-    torch.set_num_threads(1)
     if any(name in SETTINGS for name in wanted):
         _write_network(artifact, folder, "openvino-int8" in wanted)
     agrees = False
