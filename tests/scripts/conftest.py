@@ -1,25 +1,19 @@
-"""Scripts that run in a fork of this process, watched or not: as a warm start does it, without importing torch anew."""
+"""Scripts that run in a fork of a process that has torch, watched or not: as a warm start does it."""
 
-import atexit
 import json
 import os
-import runpy
+import subprocess
 import sys
-import traceback
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from houndsight.folders import JobFolder
-from houndsight.scripts import afterwards, armed, ready, session  # noqa: F401 - the same
+from houndsight.scripts import afterwards, ready
 from houndsight.spec import Finding, ScriptSpec
-
-torch.optim.SGD([torch.zeros(1)], 0.1)  # imports 5 s of torch: here, once, for all forks
 
 
 @dataclass(frozen=True)
@@ -50,13 +44,26 @@ class Played:
 Play = Callable[..., Played]
 
 
-@pytest.fixture
-def play(tmp_path: Path) -> Play:
-    """Run a script's text in a fork; `watched` or not, `before` something else is done in the fork."""
+@pytest.fixture(scope="session")
+def stage() -> "Iterator[subprocess.Popen[str]]":
+    """The process that is forked."""
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # scripts that fork themselves may then compute before and after
+    command = [sys.executable, "-m", "tests.scripts.stage"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=alone, cwd=root
+    ) as process:
+        yield process
 
-    def played(
-        text: str, *, name: str = "job", watched: bool = True, before: Callable[[], None] | None = None, **settings: Any
-    ) -> Played:
+
+@pytest.fixture
+def play(tmp_path: Path, stage: "subprocess.Popen[str]") -> Play:
+    """Run a script's text in a fork; `watched` or not, where `before` is run in the fork first."""
+    given, answers = stage.stdin, stage.stdout
+    assert given is not None
+    assert answers is not None
+
+    def played(text: str, *, name: str = "job", watched: bool = True, before: str = "", **settings: Any) -> Played:
         job = JobFolder(tmp_path / name)
         for each in (job.input / "config", job.code, job.records, job.model):
             each.mkdir(parents=True, exist_ok=True)
@@ -66,56 +73,8 @@ def play(tmp_path: Path) -> Play:
         variables = {**ready.make(job, spec), "SM_MODEL_DIR": str(job.model), "SAGEMAKER_BASE_DIR": str(job.path)}
         job.spec.write_text(spec.model_dump_json())
         output = job.path / "out.txt"
-        pid = os.fork()
-        if pid == 0:
-            _become(script, variables, output, before, watched=watched)
-        _, ended = os.waitpid(pid, 0)
-        return Played(job, spec, os.waitstatus_to_exitcode(ended), output.read_text(encoding="utf-8"))
+        print(json.dumps([str(script), variables, str(output), before, watched]), file=given, flush=True)
+        code = int(answers.readline())
+        return Played(job, spec, code, output.read_text(encoding="utf-8"))
 
     return played
-
-
-def _become(
-    script: Path, variables: dict[str, str], output: Path, before: Callable[[], None] | None, *, watched: bool
-) -> None:
-    code = 1
-    try:
-        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout = os.fdopen(1, "w", buffering=1)
-        sys.stderr = os.fdopen(2, "w", buffering=1)
-        sys.excepthook = sys.__excepthook__
-        atexit._clear()
-        warnings.resetwarnings()
-        warnings.simplefilter("ignore")
-        os.environ.update(variables)
-        os.chdir(script.parent)
-        sys.argv = [str(script)]
-        if watched:
-            armed.arm(variables["HOUNDSIGHT_HOOK"])
-        if before is not None:
-            before()
-        code = _run(script)
-    except BaseException:  # noqa: BLE001 - a fork of a test process does not go on as one
-        traceback.print_exc()
-    finally:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        os._exit(code)
-
-
-def _run(script: Path) -> int:
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    except SystemExit as leaving:
-        if isinstance(leaving.code, str):
-            print(leaving.code, file=sys.stderr)
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except Exception as error:  # noqa: BLE001 - shown as Python shows it
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename != str(script):
-            trace = trace.tb_next
-        sys.excepthook(type(error), error.with_traceback(trace), trace)
-        return 1
-    return 0

@@ -45,7 +45,7 @@ def findings(job: JobFolder) -> dict[str, dict[str, Any]]:
 def test_cold_warm_and_off_learn_the_same_and_the_page_has_it_all(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    runs = {
+    runs: dict[str, dict[str, Any]] = {
         "cold": {"cold": True, "rules": ("VanishingGradient", "overfit:off", "LowGPUUtilization:off")},
         "warm": {},
         "off": {"debug": "off"},

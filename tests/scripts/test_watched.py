@@ -13,7 +13,6 @@ from houndsight.records.profiling import run as runs
 from houndsight.records.reader import Records
 from houndsight.records.rules.named import named
 from houndsight.records.tensors import TensorRecords
-from houndsight.watch.debugger import Debugger
 
 from .conftest import Play
 
@@ -163,9 +162,7 @@ def test_a_script_that_is_killed_leaves_what_it_wrote(play: Play) -> None:
 
 
 def test_a_mistake_of_the_watcher_is_not_the_scripts(play: Play) -> None:
-    def broken() -> None:
-        Debugger.before_forward = Debugger.forward_over = None  # type: ignore[assignment, method-assign]
-
+    broken = "from houndsight.watch.debugger import Debugger\nDebugger.before_forward = Debugger.forward_over = None\n"
     text = PLAIN + "epoch(net, optimizer); epoch(net, optimizer)\n"
     done = play(HEAD + text + "print('done', nn.Module.__call__.__module__)\n", before=broken)
     assert (done.code, done.said) == (0, "done torch.nn.modules.module\n")
