@@ -396,4 +396,3 @@ class Debugger:
         self.broken, self.level = error, 0
         self._blocks, self._raw, self._alarms, self._evaluating = [], {}, [], False
         self.activations.arm(0)
-

@@ -23,8 +23,6 @@ RULES: dict[str, Callable[..., Report]] = {
 """SageMaker's name -> the rule with its default parameters."""
 
 
-def evaluate(
-    run: Run, given: Mapping[str, Mapping[str, Any]] | None = None, off: Collection[str] = ()
-) -> list[Report]:
+def evaluate(run: Run, given: Mapping[str, Mapping[str, Any]] | None = None, off: Collection[str] = ()) -> list[Report]:
     """Ask every rule but those that are `off`, in the order of their names; `given` are parameters by rule."""
     return [rule(run, **(given or {}).get(name, {})) for name, rule in RULES.items() if name not in off]

@@ -19,9 +19,9 @@ class PoorWeightInitialization(Rule):
     below 1e-6 of its largest value, or zero: its units stay alike for ever. At the first of them, before any update:
     (b) where the weights are not pretrained, the geometric mean over the layers of the gain rms(w) * sqrt(fan_in)
     outside of 0.02 to 5 (Kaiming's is 1.41, PyTorch's default 0.58); (c) the root mean square of what the activations
-    are given spreads over more than 1e4 from layer to layer, or is beyond 1e3. SageMaker's way: the ratio of the largest to the smallest variance of the
-    activations' inputs > `threshold`, or p95 - p5 of a gradient < `distribution_range`, or `patience` losses without a
-    lower one.
+    are given spreads over more than 1e4 from layer to layer, or is beyond 1e3. SageMaker's way: the ratio of the
+    largest to the smallest variance of the activations' inputs > `threshold`, or p95 - p5 of a gradient <
+    `distribution_range`, or `patience` losses without a lower one.
     Source: He et al. 2015 (ICCV), Glorot & Bengio 2010; SageMaker Debugger's documentation.
     Severity: error for (a), warning else. Repair: the initialisation to call.
     """
