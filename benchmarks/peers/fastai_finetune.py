@@ -43,8 +43,15 @@ def main(folder: str, weights: str, epochs: int) -> None:
         device=torch.device("cpu"),
     )
     # `pretrained=False` alone would download; the weights of the file go into the body as the download would.
+    # MobileNetV2 has no pooling module by which fastai finds the end of a body: it is everything but the last.
     learner = vision_learner(
-        loaders, torchvision.models.mobilenet_v2, pretrained=False, normalize=False, metrics=accuracy, cbs=[Say()]
+        loaders,
+        torchvision.models.mobilenet_v2,
+        pretrained=False,
+        normalize=False,
+        cut=-1,
+        metrics=accuracy,
+        cbs=[Say()],
     )
     published = torch.load(weights, weights_only=True)
     body = {name.removeprefix("features."): each for name, each in published.items() if name.startswith("features.")}
