@@ -10,13 +10,16 @@ import torchvision
 from fastai.vision.all import (
     Callback,
     ImageDataLoaders,
+    Learner,
     Normalize,
     Resize,
     accuracy,
+    apply_init,
     aug_transforms,
+    create_head,
+    default_split,
     imagenet_stats,
     set_seed,
-    vision_learner,
 )
 
 BEGAN = time.perf_counter()
@@ -24,6 +27,8 @@ BEGAN = time.perf_counter()
 
 class Say(Callback):  # type: ignore[misc]
     """Writes what an epoch reached, and what everything has cost up to its end."""
+
+    order = 60  # behind the recorder, which has the numbers
 
     def after_epoch(self) -> None:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -42,20 +47,12 @@ def main(folder: str, weights: str, epochs: int) -> None:
         bs=32,
         device=torch.device("cpu"),
     )
-    # `pretrained=False` alone would download; the weights of the file go into the body as the download would.
-    # MobileNetV2 has no pooling module by which fastai finds the end of a body: it is everything but the last.
-    learner = vision_learner(
-        loaders,
-        torchvision.models.mobilenet_v2,
-        pretrained=False,
-        normalize=False,
-        cut=-1,
-        metrics=accuracy,
-        cbs=[Say()],
-    )
-    published = torch.load(weights, weights_only=True)
-    body = {name.removeprefix("features."): each for name, each in published.items() if name.startswith("features.")}
-    learner.model[0][0].load_state_dict(body)
+    # What `vision_learner` does: its own looks for a pooling module by which to cut, and MobileNetV2 has none.
+    network = torchvision.models.mobilenet_v2()
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    model = torch.nn.Sequential(torch.nn.Sequential(network.features), create_head(1280, loaders.c))
+    apply_init(model[1], torch.nn.init.kaiming_normal_)
+    learner = Learner(loaders, model, splitter=default_split, metrics=accuracy, cbs=[Say()])
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs)  # one epoch with the body frozen, then so many of everything
 
