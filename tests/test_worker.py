@@ -149,6 +149,7 @@ STATIONS: dict[str, Callable[[JobFolder], bool]] = {
 }
 
 
+@pytest.mark.slow
 def test_stopped_in_the_second_half_and_going_on(shared: Workspace, undisturbed: JobFolder, digits: Path) -> None:
     job = prepared(shared, digits, **FINE)
     assert run_job(job, lambda: STATIONS["full size"](job)) == "STOPPED"

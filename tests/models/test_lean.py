@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 from houndsight.models.backbones import resolve
@@ -35,9 +37,11 @@ def run(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_networks_come_without_the_compiler() -> None:
     run(CODE)
 
 
+@pytest.mark.slow
 def test_whoever_asks_for_more_gets_the_real_one() -> None:
     run(EAGER)

@@ -115,6 +115,7 @@ def test_positions_of_a_vision_transformer_are_interpolated() -> None:
     assert network.get_parameter("encoder.pos_embedding").shape == (1, 10, 768)
 
 
+@pytest.mark.slow
 def test_timm_translates_what_it_knows() -> None:
     """An image size of its own makes timm resample the positions; old names of the first layers are its business."""
     import timm

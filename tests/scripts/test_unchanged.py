@@ -84,6 +84,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_weights_chance_and_output_are_those_of_the_script_alone(play: Play) -> None:
     alone, seen = play(TRAININGS, name="alone", watched=False), play(TRAININGS, name="seen")
     assert alone.code == 0, alone.said

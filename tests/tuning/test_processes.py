@@ -37,6 +37,7 @@ def controller(found: TuningJob) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.slow
 def test_the_objective_of_a_script_is_read_from_both_streams(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
