@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.peers import python_of
 
 from .conftest import Ran, RunIt
 
@@ -68,14 +69,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 @pytest.fixture(scope="session")
 def peer() -> Path:
     """The Python of an environment that holds the toolkits."""
-    place = os.environ.get("HOUNDSIGHT_PEERS")
-    if not place:
-        pytest.skip("HOUNDSIGHT_PEERS names no folder for the environment of sagemaker-training")
-    python = Path(place).expanduser() / "sagemaker-training" / "bin" / "python"
-    if not python.is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-    return python
+    return python_of("sagemaker-training", PACKAGES)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import base64
 import json
 import os
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.peers import python_of
 
 from .scripts import CASES, make
 from .test_transformer import CUSTOM, Ran, imports
@@ -37,16 +37,7 @@ __all__ = ["imports"]  # the fixture that forgets a script's modules
 @pytest.fixture(scope="session")
 def peer() -> Path:
     """The Python of an environment that holds the toolkits."""
-    place = os.environ.get("HOUNDSIGHT_PEERS")
-    if not place:
-        pytest.skip("HOUNDSIGHT_PEERS names no folder for the environment of sagemaker-inference")
-    python = Path(place).expanduser() / "sagemaker-inference" / "bin" / "python"
-    if not python.is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", *PACKAGES], check=True)
-        (inside,) = python.parents[1].glob("lib/python*/site-packages")
-        (inside / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python
+    return python_of("sagemaker-inference", PACKAGES, "--no-deps", beside=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from houndsight.folders import drop_in
+from tests.peers import python_of
 
 PACKAGES = (
     *("smdebug==1.0.34", "numpy==2.2.6", "protobuf==3.20.3", "pyinstrument==3.4.2", "requests", "pandas", "packaging"),
@@ -30,17 +30,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 @pytest.fixture(scope="session")
 def peer() -> Path:
     """The Python of an environment that holds smdebug."""
-    place = os.environ.get("HOUNDSIGHT_PEERS")
-    if not place:
-        pytest.skip("HOUNDSIGHT_PEERS names no folder for the environment of smdebug")
-    folder = Path(place).expanduser() / "smdebug"
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-        (own,) = folder.glob("lib/python*/site-packages")
-        (own / "zz-torch.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    return python
+    return python_of("smdebug", PACKAGES, beside=True)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,12 @@ def core() -> Any:
     return openvino().Core()
 
 
+def reason(error: RuntimeError) -> str:
+    """What OpenVINO says at the end of an error, behind the places in its own source."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return said[-1].strip()
+
+
 def onnxruntime() -> Any:
     """The module `onnxruntime`, told to be silent; raises `ImportError` where it is not installed."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported

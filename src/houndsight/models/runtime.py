@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from houndsight.models.private import core, openvino
+from houndsight.models.private import core, openvino, reason
 
 log = logging.getLogger("houndsight")
 
@@ -184,7 +184,7 @@ def fastest(
             runtime = OpenVINORuntime(module, sample.shape[1], each, threads)
             found = agreement(runtime, module, sample)
         except RuntimeError as error:  # what OpenVINO raises where it cannot compile a network for this processor
-            log.info("OpenVINO is not used in %s: %s", each, (str(error).strip().splitlines() or [""])[-1].strip())
+            log.info("OpenVINO is not used in %s: %s", each, reason(error))
             continue
         if found.cosine >= MIN_COSINE:
             return runtime

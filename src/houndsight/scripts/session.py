@@ -32,8 +32,6 @@ from houndsight.scripts.trainings import Trainings
 from houndsight.watch import aside
 from houndsight.watch.debugger import Debugger
 from houndsight.watch.modules import Hook
-from houndsight.watch.outlet import Saved
-from houndsight.watch.plan import Collection, DebugSpec, Schedule
 from houndsight.workspace import write_json
 
 log = logging.getLogger("houndsight")
@@ -86,11 +84,6 @@ class Session:
         """The debugger of the present training; None before a model trains."""
         return None if self._trainings is None else self._trainings.debugger
 
-    @property
-    def watching(self) -> bool:
-        """Whether it watches now."""
-        return self._state == "running"
-
     def register_module(self, model: nn.Module) -> None:
         """Watch this model, whatever part of it the script calls."""
         if not any(each is model for each in self._registered):
@@ -116,27 +109,6 @@ class Session:
             if self._begin():
                 mode = self.debugger.mode_now() if self.debugger is not None else "train"
                 self._records.scalar(name, float(value), step=self._step, mode=mode)
-
-    def tensor(self, name: str, value: Any) -> None:
-        """Write a tensor of the script's own at the present step, as it is."""
-        with self._care():
-            if self.debugger is not None:
-                copy = torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
-                self.debugger.outlet.put(Saved(self._step, "global", raw={name: copy}))
-
-    def add_collection(self, name: str, collection: Collection, schedule: Schedule | None = None) -> None:
-        """Take a further collection, when the others are taken unless `schedule` says otherwise for all of them."""
-        spec = self.settings.debug
-        changes: dict[str, Any] = {"collections": {**spec.collections, name: collection}}
-        self.reconfigure(spec.model_copy(update=changes | ({"schedule": schedule} if schedule is not None else {})))
-
-    def reconfigure(self, spec: DebugSpec) -> None:
-        """Take from now on what `spec` says; a training that has begun is watched anew from here."""
-        with self._care():
-            self.settings = self.settings.model_copy(update={"debug": spec})
-            if self._trainings is not None:
-                self._new += [weakref.ref(each) for each in self._trainings.again(self.settings)]
-                self._strangers.clear()
 
     def close(self, state: State = "ended") -> None:
         """Let go of everything and write what is left; more than one call is allowed."""

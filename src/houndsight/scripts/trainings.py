@@ -127,12 +127,6 @@ class Trainings:
         held = {id(each) for model in self._models for each in model.parameters()}
         return not held.isdisjoint(moved_by([optimizer]))
 
-    def again(self, settings: HookSettings) -> list[torch.optim.Optimizer]:
-        """End the present training, which goes on as another one with these settings; returns its optimizers."""
-        present, self.settings = self._optimizers, settings
-        self.end()
-        return present
-
     def end(self) -> None:
         """The present training is over: write and judge what is left of it, and let go of its objects."""
         loop, self.loop = self.loop, None

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from houndsight.errors import DependencyError, HoundsightError, ModelError, did_you_mean
+from houndsight.models.private import reason
 from houndsight.serving.compiled import Compiled
 from houndsight.serving.predictor import CHECKED, Forward, Predictor
 from houndsight.serving.prepared import (
@@ -157,7 +158,7 @@ def _candidates(
     """Every runtime that is asked for, tried and measured, most promising first; eager where no other agrees."""
     import torch
 
-    from houndsight.models.runtime import EagerRuntime, cpu_has_bfloat16
+    from houndsight.models.runtime import cpu_has_bfloat16
 
     wanted = [runtime] if runtime != "auto" else ["openvino-bf16"] * cpu_has_bfloat16() + ["openvino-f32"]
     if runtime == "auto" and torch.cuda.is_available():
@@ -171,13 +172,7 @@ def _candidates(
         # The second best is there to be timed; only where the best fails is it tried on all images.
         most, sizes = (CHECKED, (1,)) if agrees else (None, (1, MEASURED))
         try:
-            forward: Forward = (
-                EagerRuntime(artifact.network, "cuda", "bfloat16")
-                if name == "cuda"
-                else Compiled(
-                    folder / SETTINGS[name][0], SETTINGS[name][1], sizes=sizes, threads=cores(), blobs=folder / "blobs"
-                )
-            )
+            forward = _forward(artifact, folder, name, sizes)
             candidate = _judged(Predictor(artifact.card, forward, name), artifact, min_agreement, most, sizes)
         except RuntimeError as error:  # a network that OpenVINO or CUDA cannot compile or run on this machine
             candidate = _broken(name, error)
@@ -188,9 +183,18 @@ def _candidates(
         yield Candidate(runtime="eager", images=len(artifact.images), agreement=1.0, difference=0.0)
 
 
+def _forward(artifact: "Artifact", folder: Path, runtime: str, sizes: tuple[int, ...]) -> Forward:
+    """The network in that runtime; raises `RuntimeError` where it cannot be compiled here."""
+    if runtime == "cuda":
+        from houndsight.models.runtime import EagerRuntime
+
+        return EagerRuntime(artifact.network, "cuda", "bfloat16")
+    file, precision = SETTINGS[runtime]
+    return Compiled(folder / file, precision, sizes=sizes, threads=cores(), blobs=folder / "blobs")
+
+
 def _broken(runtime: str, error: RuntimeError) -> Candidate:
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    refused = f"it does not run on this machine: {said[-1].strip()}"
+    refused = f"it does not run on this machine: {reason(error)}"
     log.info("%s is not used: %s.", runtime, refused)
     return Candidate(runtime=runtime, images=0, agreement=0.0, difference=1.0, refused=refused)
 

@@ -1,34 +1,4 @@
 """Its names are here, so that a script can be told that Houndsight runs PyTorch scripts."""
 
-from houndsight.scripts.smdebug_config import CollectionKeys, ReductionConfig, SaveConfig, SaveConfigMode
-from houndsight.scripts.smdebug_errors import ModeKeys
-from houndsight.scripts.smdebug_hook import (
-    EstimatorHook,
-    KerasHook,
-    SessionHook,
-    del_hook,
-    get_hook,
-    set_hook,
-    wrap_optimizer,
-)
-from houndsight.scripts.smdebug_hook import KerasHook as Hook
-from houndsight.scripts.smdebug_sources import create_trial
-
-modes = ModeKeys
-
-__all__ = [
-    "CollectionKeys",
-    "EstimatorHook",
-    "Hook",
-    "KerasHook",
-    "ReductionConfig",
-    "SaveConfig",
-    "SaveConfigMode",
-    "SessionHook",
-    "create_trial",
-    "del_hook",
-    "get_hook",
-    "modes",
-    "set_hook",
-    "wrap_optimizer",
-]
+from smdebug.tensorflow import *  # noqa: F403
+from smdebug.tensorflow import __all__ as __all__
