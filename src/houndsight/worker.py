@@ -9,14 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from houndsight.backends.base import Stop, execute
+from houndsight.backends.base import Stop, Stopped, execute
+from houndsight.backends.leave import leave
 from houndsight.folders import JobFolder
 from houndsight.records.progress import ProgressFile
 from houndsight.records.writer import RecordWriter
+from houndsight.reports import bundle
 from houndsight.results import Evaluation, ModelCard
 from houndsight.spec import ClassifierSpec, Index, ScriptSpec
 from houndsight.watch.profiler import JobProfiler, profiled
@@ -49,14 +52,6 @@ def train_classifier(
     job: JobFolder, spec: ClassifierSpec, stop: Stop, records: RecordWriter, profiler: JobProfiler
 ) -> Literal["COMPLETED", "STOPPED"]:
     """From an index of labelled images to an evaluated, packed classifier."""
-    from houndsight.data.cache import decode_all
-    from houndsight.models import network
-    from houndsight.training import pictures, plan, soup
-    from houndsight.training.evaluate import Stopped
-    from houndsight.training.loop import fit
-    from houndsight.training.prepare import prepare
-    from houndsight.training.watched import debugged
-
     progress, cache = ProgressFile(job.progress), job.path.parent.parent / "cache"
 
     def watched(stage: str, done: int, total: int) -> None:
@@ -67,6 +62,13 @@ def train_classifier(
     try:
         index = Index.read(job.index)
         built = build_and_check(job, spec, index, records, watched, cache)
+        from houndsight.data.cache import decode_all
+        from houndsight.models import network
+        from houndsight.training import pictures, plan, soup
+        from houndsight.training.loop import fit
+        from houndsight.training.prepare import prepare
+        from houndsight.training.watched import debugged
+
         with records.span("decode", step=0):
             index, images = decode_all(index, built.network.preprocess, cache, workers=spec.workers, progress=watched)
             write_json(job.index, index)
@@ -117,11 +119,15 @@ def build_and_check(
 ) -> "Built":
     """The network, whole and untrained, while the data are checked beside it."""
     from houndsight.data import check
-    from houndsight.models import network
-    from houndsight.training import soup
+    from houndsight.data.check_beside import check_beside
 
-    with ThreadPoolExecutor(1) as pool:  # importing torchvision takes one core 5 s; the check has the other one
-        checking = pool.submit(check.check, index, workers=spec.workers, progress=watched, cache=cache)
+    warm = "torch" in sys.modules
+    with ThreadPoolExecutor(1) as pool:
+        look = partial(check.check, index) if warm else partial(check_beside, index, job.index)
+        checking = pool.submit(look, cache=cache, workers=spec.workers, progress=watched)
+        from houndsight.models import network
+        from houndsight.training import soup
+
         with records.span("build", step=0):
             built = network.build(spec.model_copy(update={"freeze": "none"}), len(index.classes))
             soup.begin(built.network, spec)
@@ -186,16 +192,17 @@ def keep(
     artifact.pack(job.model, job.model_archive, level=1 if spec.evaluate_test else 0)
 
 
-def main() -> None:
+def work() -> int:
     """Run the job whose folder is the one argument; everything said goes to standard output, which is its log."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     job = JobFolder(Path(sys.argv[1]))
+    bundle.make_ahead(job)
     status = execute(job, run_job, "local")
     from houndsight.reports import summary  # not before the job has begun: the templates take 0.2 s to import
 
     summary.build(job)
-    sys.exit(status.exit_code)
+    return int(status.exit_code or 0)
 
 
 if __name__ == "__main__":
-    main()
+    leave(work())

@@ -137,6 +137,21 @@ def test_a_runtime_that_disagrees_is_not_used(material: Material, monkeypatch: p
     assert runtime.fastest(Front(), sample).name == "torch-cpu-float32"
 
 
+def test_batches_of_any_size_get_the_same_answers(material: Material) -> None:
+    _, images, network, _ = material
+    sample = np.ascontiguousarray(np.asarray(images.pixels[:9])[:, :32, :32])
+
+    class Front(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = network.features(x)
+            return features
+
+    compiled = runtime.OpenVINORuntime(Front(), 32, "float32")
+    expected = runtime.EagerRuntime(Front())(sample)
+    for size in range(1, 10):
+        np.testing.assert_allclose(compiled(sample[:size]), expected[:size], atol=1e-4)
+
+
 def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path: Path) -> None:
     program = (
         "import sys, numpy as np\nfrom pathlib import Path\nfrom houndsight.features import store\n"

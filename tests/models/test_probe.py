@@ -36,6 +36,18 @@ def test_the_decay_is_chosen_on_validation(digits: tuple[Features, Labels, Featu
     assert (found.logits(x_valid).argmax(1) == y_valid).mean() > 0.9
 
 
+@pytest.mark.parametrize("noise", [0.0, 2.0, 12.0])
+def test_the_search_finds_the_best_of_all(digits: tuple[Features, Labels, Features, Labels], noise: float) -> None:
+    """Also where the best is the weakest or a strong one, which is far from where the search begins."""
+    x, y, x_valid, y_valid = digits
+    valid = (x_valid, y_valid)
+    random = np.random.default_rng(0)
+    x, y = (x[:300] + noise * random.normal(size=x[:300].shape)).astype(np.float32), y[:300]
+    one_by_one = {decay: probe.fit(x, y, 10, valid=valid, decays=(decay,)).losses[decay] for decay in probe.DECAYS}
+    found = probe.fit(x, y, 10, valid=valid)
+    assert one_by_one[found.decay] <= min(one_by_one.values()) + 0.002
+
+
 def test_a_constant_feature_changes_nothing(digits: tuple[Features, Labels, Features, Labels]) -> None:
     x, y, x_valid, _ = digits
     with_constant = np.concatenate([x, np.full((len(x), 1), 3.0, np.float32)], axis=1)

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from houndsight import metrics
+from houndsight.backends.base import Stopped
 from houndsight.data.loader import Batch
 from houndsight.errors import DataError, JobError
 from houndsight.results import Evaluation
 from houndsight.spec import Index, Split, SplitName
-from houndsight.training.evaluate import MISTAKES, Stopped, evaluate, logits, outputs
+from houndsight.training.evaluate import MISTAKES, evaluate, logits, outputs
 from tests.training import toy
 from tests.training.toy import network, separable
 

@@ -32,6 +32,11 @@ Stop = Callable[[], bool]
 RunJob = Callable[[JobFolder, Stop], Literal["COMPLETED", "STOPPED"]]
 """What runs inside a job; errors are raised."""
 
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """A station was left because `Stop` said so."""
+
+
 LOOK_SECONDS = 0.1
 """Longest time for which a running job has not seen a request to stop."""
 FAILURE_CHARACTERS = 1024

@@ -64,7 +64,7 @@ def check(
     With `cache`, the folder of what may be deleted, the result is kept there by fingerprint and times of the files
     and read back where nothing changed. `progress` is told ("check", done, total).
     """
-    kept = cache / "check" / f"{_key(index)}.json" if cache else None
+    kept = _kept(index, cache) if cache else None
     if kept and kept.is_file():
         return [Finding.model_validate(each) for each in json.loads(kept.read_bytes())["findings"]]
     files = files_of(index)
@@ -77,6 +77,15 @@ def check(
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_json(kept, {"findings": [each.model_dump(mode="json") for each in findings]})
     return findings
+
+
+def is_kept(index: Index, cache: Path) -> bool:
+    """Whether the result for these files, as they are, is in the cache."""
+    return _kept(index, cache).is_file()
+
+
+def _kept(index: Index, cache: Path) -> Path:
+    return cache / "check" / f"{_key(index)}.json"
 
 
 def ordered(findings: list[Finding]) -> list[Finding]:

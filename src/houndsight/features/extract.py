@@ -31,7 +31,7 @@ log = logging.getLogger("houndsight")
 
 FORMAT_VERSION = 1
 BATCH = 16
-"""Images a call of the runtime: 16 and 32 are equally fast in OpenVINO, and 16 holds half the memory."""
+"""Images a call of the runtime, which takes them in parts of its own."""
 SAMPLE = 16
 """Images on which the runtime is compared with eager float32."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from houndsight import metrics
+from houndsight.backends.base import Stopped
 from houndsight.data.images import thumbnail
 from houndsight.data.loader import Batches
 from houndsight.errors import DataError, ImageError, JobError
@@ -22,10 +23,6 @@ from houndsight.workspace import atomic_write, friendly_disk_errors, write_json
 log = logging.getLogger("houndsight")
 
 MISTAKES = 24
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The evaluation was left because `stop` said so."""
 
 
 def never() -> bool:

@@ -38,7 +38,7 @@ def fit_head(network: Network, features: Features, index: Index, spec: Classifie
         class_weights=weights,
     )
     prefix = "" if alone else "probe_"
-    for number, (decay, loss) in enumerate(found.losses.items()):
+    for number, (decay, loss) in enumerate(sorted(found.losses.items(), reverse=True)):
         records.scalar(f"{prefix}weight_decay", decay, step=number)
         records.scalar(f"{prefix}loss", loss, step=number, mode="valid")
     set_head(network, found)

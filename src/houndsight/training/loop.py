@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from houndsight import metrics
+from houndsight.backends.base import Stopped
 from houndsight.data.loader import Batches
 from houndsight.errors import DataError, JobError
 from houndsight.records.writer import RecordWriter
@@ -19,7 +20,7 @@ from houndsight.spec import ClassifierSpec
 from houndsight.training.average import Average
 from houndsight.training.checkpoint import Keeper
 from houndsight.training.device import choose_device, choose_precision, precision, settled
-from houndsight.training.evaluate import Stopped, outputs
+from houndsight.training.evaluate import outputs
 from houndsight.training.observe import Clock, Tally
 from houndsight.training.optim import build_loss, build_optimizer, learning_rate, peak, set_learning_rate
 from houndsight.training.watched import Watched

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
+from houndsight.backends.base import Stopped
 from houndsight.data.loader import Batches
 from houndsight.errors import ModelError
 from houndsight.models import artifact
 from houndsight.models.network import Network
 from houndsight.spec import ClassifierSpec
 from houndsight.training.device import choose_device, settled
-from houndsight.training.evaluate import Stopped
 from houndsight.training.loop import Verdict, validate
 
 log = logging.getLogger("houndsight")

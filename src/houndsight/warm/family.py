@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from houndsight.backends import pool
+from houndsight.backends.leave import leave
 from houndsight.backends.local import HELD_BACK
 from houndsight.backends.lock import VARIABLE
 from houndsight.backends.monitor import Monitor, Orders
 from houndsight.contract.stub import VARIABLE as STUB
 from houndsight.warm import fresh
-from houndsight.warm.script import Life, leave, script
+from houndsight.warm.script import Life, script
 
 
 class Become(BaseException):
@@ -83,12 +83,8 @@ def _job(born: dict[str, str], orders: Orders, ready: Callable[[], None]) -> Non
     from houndsight import worker
 
     sys.argv[:] = [worker.__file__, *orders.command[-1:]]
-    code: Any = 0
-    try:
-        worker.main()
-    except SystemExit as leaving:
-        code = leaving.code
+    code = worker.work()
     if child and STUB in os.environ:  # the script never began
         os.close(int(variables[STUB].partition(":")[0]))
         os.waitpid(child, 0)
-    leave(int(code or 0))
+    leave(code)

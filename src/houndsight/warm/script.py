@@ -1,9 +1,6 @@
 """A process that waits, warm, beside a script job's worker and becomes its script, as `python script.py` runs it."""
 
-import atexit
 import builtins
-import ctypes
-import gc
 import io
 import json
 import os
@@ -11,7 +8,6 @@ import re
 import signal
 import socket
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
@@ -19,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from houndsight.backends import pool
+from houndsight.backends.leave import leave
 from houndsight.scripts import armed, hub
 from houndsight.scripts.ready import START
 from houndsight.scripts.settings import VARIABLE
@@ -152,37 +149,3 @@ def _code_of(run: Callable[[], None]) -> int:
     else:
         return 0
     return 1
-
-
-def leave(code: int, main: types.ModuleType | None = None) -> None:
-    """End as Python ends, without taking apart the modules that are shared: that would copy every page of theirs.
-
-    `main` is taken apart. A negative code is the signal to end by.
-    """
-    thread: Any = threading
-    thread._shutdown()
-    atexit._run_exitfuncs()
-    _flush()
-    if main is not None:
-        for names in ([name for name in main.__dict__ if name.startswith("_")], list(main.__dict__)):
-            main.__dict__.update(dict.fromkeys((name for name in names if name != "__builtins__"), None))
-        del names
-        gc.collect()
-    unflushed = _flush()
-    ctypes.CDLL(None).fflush(None)
-    if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code or unflushed)
-
-
-def _flush() -> int:
-    """Exit code for what could not be written, as Python's own."""
-    code = 0
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and not stream.closed:
-            try:
-                stream.flush()
-            except OSError:
-                code = 120
-    return code
