@@ -78,6 +78,8 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
         clock = Clock(records)
         network.to(device).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(network, spec)
+        arithmetic = precision(device, dtype)
+        trained = [each for group in optimizer.param_groups for each in group["params"]]
         loss_of = build_loss(network, batches, spec, device)
         plan = {"steps_per_epoch": batches.steps_per_epoch, "batch_size": spec.batch_size, "total": total}
         average = Average(network, spec.ema)
@@ -89,17 +91,20 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
         clock.lap("fit")
         stopped = False
         if state.step == 0 and spec.head_start == "probe":
-            stopped = not judge_start(keeper, validate(network, batches, precision(device, dtype), stop), spec, records)
+            stopped = not judge_start(keeper, validate(network, batches, arithmetic, stop), spec, records)
             clock.lap("evaluate")
         while not (state.finished or stopped):
             network.train()
             for batch in islice(batches.train(state.epoch, state.batch), total - state.step):
                 clock.lap("data")
-                images = batch.images.to(device, non_blocking=True)
-                labels = batch.labels.to(device, non_blocking=True)
+                images, labels = batch.images, batch.labels
+                if device.type != "cpu":
+                    images = images.to(device, non_blocking=True)
+                    labels = labels.to(device, non_blocking=True)
                 clock.lap("copy")
-                with precision(device, dtype):
-                    logits = network(images).float()
+                with arithmetic:
+                    logits = network(images)
+                logits = logits if logits.dtype == torch.float32 else logits.float()
                 loss = loss_of(logits, labels)
                 lr = learning_rate(spec, state.step, total)
                 tally.note(lr, batch, loss, logits, labels)  # a loss that is not finite goes no further
@@ -108,7 +113,8 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                 clock.lap("backward")
                 set_learning_rate(optimizer, lr)
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                for each in trained:  # zero_grad takes 10 us, most of it for torch's profiler
+                    each.grad = None
                 clock.lap("optimizer")
 
                 state.step += 1
@@ -130,7 +136,7 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
                 tally.settle()
                 clock.lap("fit")
                 with average.swapped():
-                    verdict = validate(network, batches, precision(device, dtype), stop, watch, state.step - 1)
+                    verdict = validate(network, batches, arithmetic, stop, watch, state.step - 1)
                     clock.lap("evaluate")
                     stopped = verdict is None
                     if verdict is not None:
