@@ -13,7 +13,7 @@ from torch import nn
 
 from houndsight import metrics
 from houndsight.backends.base import Stopped
-from houndsight.data.loader import Batches
+from houndsight.data.loader import Batch, Batches
 from houndsight.errors import DataError, JobError
 from houndsight.records.writer import RecordWriter
 from houndsight.spec import ClassifierSpec
@@ -97,14 +97,10 @@ def fit(  # noqa: PLR0915 - the whole order of events in one place
             network.train()
             for batch in islice(batches.train(state.epoch, state.batch), total - state.step):
                 clock.lap("data")
-                images, labels = batch.images, batch.labels
-                if device.type != "cpu":
-                    images = images.to(device, non_blocking=True)
-                    labels = labels.to(device, non_blocking=True)
+                images, labels = on_device(batch, device)
                 clock.lap("copy")
                 with arithmetic:
-                    logits = network(images)
-                logits = logits if logits.dtype == torch.float32 else logits.float()
+                    logits = network(images).float()
                 loss = loss_of(logits, labels)
                 lr = learning_rate(spec, state.step, total)
                 tally.note(lr, batch, loss, logits, labels)  # a loss that is not finite goes no further
@@ -159,6 +155,13 @@ def total_steps(spec: ClassifierSpec, steps_per_epoch: int) -> int:
     if steps_per_epoch < 1:
         raise DataError("There is no batch to train on.", "Give more images, or a smaller --batch-size.")
     return spec.steps if spec.steps is not None else (spec.epochs or EPOCHS) * steps_per_epoch
+
+
+def on_device(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels where the network is; where they are there already nothing is asked of torch (1 us each)."""
+    if device.type == "cpu":
+        return batch.images, batch.labels
+    return batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
 
 
 def lower_rate(spec: ClassifierSpec, dtype: torch.dtype) -> str:
