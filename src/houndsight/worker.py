@@ -62,6 +62,7 @@ def train_classifier(
     try:
         index = Index.read(job.index)
         built = build_and_check(job, spec, index, records, watched, cache)
+        # What follows imports torch, or needs what does: not before the check has begun.
         from houndsight.data.cache import decode_all
         from houndsight.models import network
         from houndsight.training import pictures, plan, soup
@@ -121,7 +122,7 @@ def build_and_check(
     from houndsight.data import check
     from houndsight.data.check_beside import check_beside
 
-    warm = "torch" in sys.modules
+    warm = "torch" in sys.modules  # a fork has no import to wait for
     with ThreadPoolExecutor(1) as pool:
         look = partial(check.check, index) if warm else partial(check_beside, index, job.index)
         checking = pool.submit(look, cache=cache, workers=spec.workers, progress=watched)

@@ -74,7 +74,8 @@ def test_openvino(model: Path, images: NDArray[np.uint8], tmp_path: Path) -> Non
     folder, found = export(model, "openvino", tmp_path / "out")
     assert (found.agreement, found.images) == (1.0, 9)
     assert found.difference < 1e-4
-    assert export(model, "openvino", tmp_path / "out")[1] == found  # again, over its own
+    folder, again = export(model, "openvino", tmp_path / "out")  # again, over its own
+    assert again.model_copy(update={"bytes": found.bytes}) == found  # names in it end in numbers that go on
     assert {each.name for each in folder.iterdir()} == {"model.xml", "model.bin", "model.json", "export.json"}
     read = private.core().read_model(folder / "model.xml")
     assert [each.any_name for each in (*read.inputs, *read.outputs)] == ["images", "logits", "probabilities"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -117,9 +118,10 @@ def pace(run: Run) -> float:
     return (1 - waited) * float(run.loop.parts.sum()) / run.loop.steps
 
 
-def crowded() -> bool:
-    """Whether so much else runs that two runs cannot be compared."""
-    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+def crowded(*measured: Run) -> bool:
+    """Whether so much else ran beside these, other tests among it, that they cannot be compared."""
+    others = [run.mean(run.machine.others) for run in measured]
+    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1) or any(each is None or each > 0.2 for each in others)
 
 
 def burn(seconds: float) -> None:
@@ -151,11 +153,16 @@ class Leak:
 
 @contextmanager
 def busy_neighbours(count: int) -> Iterator[None]:
-    """Other processes on the same core."""
-    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    """Other processes on the same core; no children of this one, for those are the training's own work."""
+    start = (
+        "import subprocess, sys\n"
+        "busy = subprocess.Popen([sys.executable, '-c', 'while True: pass'], stdout=-3, stderr=-3)\n"
+        "print(busy.pid)"
+    )
+    started = [subprocess.run([sys.executable, "-c", start], check=True, stdout=subprocess.PIPE) for _ in range(count)]
+    running = [psutil.Process(int(each.stdout)) for each in started]
     try:
         yield
     finally:
         for each in running:
             each.kill()
-            each.wait()

