@@ -43,18 +43,8 @@ def commands(folder: Path, model: str, epochs: int) -> dict[str, list[str]]:
             *(python, timm, "--data-dir", str(folder), "--train-split", "train", "--val-split", "valid"),
             *("--model", model, "--num-classes", str(len(list((folder / "train").iterdir()))), "--img-size", "224"),
             *("-b", "32", "--epochs", str(epochs), "--device", "cpu", "--opt", "adamw", "--lr", "1e-3", "--no-aug"),
-            *(
-                "--warmup-epochs",
-                "0",
-                "--cooldown-epochs",
-                "0",
-                "--sched",
-                "step",
-                "--decay-epochs",
-                "1000",
-                "--output",
-                str(folder / "timm"),
-            ),
+            *("--warmup-epochs", "0", "--cooldown-epochs", "0", "--sched", "step", "--decay-epochs", "1000"),
+            *("--output", str(folder / "timm")),
         ]
         found["timm usual"] = plain
         found["timm best"] = [*plain, "--channels-last", "-j", "2", "--no-prefetcher"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from houndsight.data.check import check, is_kept
+from houndsight.data.check import check, kept
 from houndsight.data.check_beside import check_beside
 from houndsight.data.folder import scan
 from houndsight.spec import Index
@@ -25,7 +25,7 @@ def test_the_same_findings_with_progress_and_only_once(index: Index, tmp_path: P
     assert found == check(index)
     assert found
     assert told[-1] == ("check", 51, 51)
-    assert is_kept(index, cache)
+    assert kept(index, cache) == found
     told.clear()
     assert check_beside(index, tmp_path / "is not read", cache, progress=lambda *each: told.append(each)) == found
     assert not told

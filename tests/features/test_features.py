@@ -123,31 +123,33 @@ def test_training_on_the_cache_equals_training_through_the_backbone(material: Ma
     np.testing.assert_allclose(found[1], found[0], atol=1e-4)
 
 
+class Front(torch.nn.Module):
+    """A network's frozen part alone."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.network.features(x)
+        return features
+
+
 def test_a_runtime_that_disagrees_is_not_used(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
     _, images, network, _ = material
     sample = np.ascontiguousarray(np.asarray(images.pixels[:8])[:, :32, :32])
 
-    class Front(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features: torch.Tensor = network.features(x)
-            return features
-
-    assert runtime.fastest(Front(), sample).name.startswith("openvino")
+    assert runtime.fastest(Front(network), sample).name.startswith("openvino")
     monkeypatch.setattr(runtime, "MIN_COSINE", 1.1)  # no runtime agrees so well
-    assert runtime.fastest(Front(), sample).name == "torch-cpu-float32"
+    assert runtime.fastest(Front(network), sample).name == "torch-cpu-float32"
 
 
 def test_batches_of_any_size_get_the_same_answers(material: Material) -> None:
     _, images, network, _ = material
     sample = np.ascontiguousarray(np.asarray(images.pixels[:9])[:, :32, :32])
 
-    class Front(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features: torch.Tensor = network.features(x)
-            return features
-
-    compiled = runtime.OpenVINORuntime(Front(), 32, "float32")
-    expected = runtime.EagerRuntime(Front())(sample)
+    compiled = runtime.OpenVINORuntime(Front(network), 32, "float32")
+    expected = runtime.EagerRuntime(Front(network))(sample)
     for size in range(1, 10):
         np.testing.assert_allclose(compiled(sample[:size]), expected[:size], atol=1e-4)
 

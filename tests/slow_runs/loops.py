@@ -156,8 +156,8 @@ def busy_neighbours(count: int) -> Iterator[None]:
     """Other processes on the same core; no children of this one, for those are the training's own work."""
     start = (
         "import subprocess, sys\n"
-        "busy = subprocess.Popen([sys.executable, '-c', 'while True: pass'], stdout=-3, stderr=-3)\n"
-        "print(busy.pid)"
+        "silent = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}\n"
+        "print(subprocess.Popen([sys.executable, '-c', 'while True: pass'], **silent).pid)"
     )
     started = [subprocess.run([sys.executable, "-c", start], check=True, stdout=subprocess.PIPE) for _ in range(count)]
     running = [psutil.Process(int(each.stdout)) for each in started]

@@ -1,4 +1,7 @@
-"""Each planted slowness is the first verdict, its gain within 30 % of what removing it wins; twins are not accused."""
+"""Each planted slowness is the first verdict, its gain within 30 % of what removing it wins; twins are not accused.
+
+For tiny batches and busy neighbours the estimate leaves out caches, and is held to promising no more than is won.
+"""
 
 import os
 import sys

@@ -64,28 +64,35 @@ def check(
     With `cache`, the folder of what may be deleted, the result is kept there by fingerprint and times of the files
     and read back where nothing changed. `progress` is told ("check", done, total).
     """
-    kept = _kept(index, cache) if cache else None
-    if kept and kept.is_file():
-        return [Finding.model_validate(each) for each in json.loads(kept.read_bytes())["findings"]]
+    place = _place(index, cache) if cache else None
+    found = _read(place) if place else None
+    if found is not None:
+        return found
     files = files_of(index)
     looks = look_at_all(Path(index.root), files, workers, progress)
     findings = ordered(
         [*of_files(files, looks), *of_classes(index, files, looks), *of_copies(files, looks, workers or cores())]
     )
-    if kept:
-        with friendly_disk_errors(kept.parent):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {"findings": [each.model_dump(mode="json") for each in findings]})
+    if place:
+        with friendly_disk_errors(place.parent):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {"findings": [each.model_dump(mode="json") for each in findings]})
     return findings
 
 
-def is_kept(index: Index, cache: Path) -> bool:
-    """Whether the result for these files, as they are, is in the cache."""
-    return _kept(index, cache).is_file()
+def kept(index: Index, cache: Path) -> list[Finding] | None:
+    """The result for these files, as they are, where it is in the cache."""
+    return _read(_place(index, cache))
 
 
-def _kept(index: Index, cache: Path) -> Path:
+def _place(index: Index, cache: Path) -> Path:
     return cache / "check" / f"{_key(index)}.json"
+
+
+def _read(place: Path) -> list[Finding] | None:
+    if not place.is_file():
+        return None
+    return [Finding.model_validate(each) for each in json.loads(place.read_bytes())["findings"]]
 
 
 def ordered(findings: list[Finding]) -> list[Finding]:

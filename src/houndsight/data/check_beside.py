@@ -19,18 +19,20 @@ def check_beside(
     index: Index, file: Path, cache: Path, *, workers: int | None = None, progress: Progress
 ) -> list[Finding]:
     """As `check.check`; `file` holds `index`. No process is started where the result is kept."""
-    if not check.is_kept(index, cache):
-        arguments = [str(file), str(cache), str(workers or cores())]
-        command = [sys.executable, "-P", "-m", "houndsight.data.check_beside", *arguments]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None, "a pipe was asked for"
-            try:
-                for line in child.stdout:
-                    done, total = line.split()
-                    progress("check", int(done), int(total))
-            except BaseException:
-                child.kill()
-                raise
+    found = check.kept(index, cache)
+    if found is not None:
+        return found
+    arguments = [str(file), str(cache), str(workers or cores())]
+    command = [sys.executable, "-P", "-m", "houndsight.data.check_beside", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None, "a pipe was asked for"
+        try:
+            for line in child.stdout:
+                done, total = line.split()
+                progress("check", int(done), int(total))
+        except BaseException:
+            child.kill()
+            raise
     return check.check(index, workers=workers, progress=progress, cache=cache)  # all of it again where that failed
 
 

@@ -6,6 +6,7 @@ It reads features (n, D) and gives the weights of a linear layer. No learning ra
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -87,20 +88,19 @@ def fit(
     if valid is None:
         return fitted(decays[0], start, tolerance)
 
-    def tried(decay: float, start: NDArray[np.float64]) -> float:
-        loss = losses[decay] = _calibrated_loss(fitted(decay, start, COARSE * tolerance).logits(valid[0]), valid[1])
-        return loss
+    def tried(decay: float, start: NDArray[np.float64]) -> None:
+        losses[decay] = _calibrated_loss(fitted(decay, start, COARSE * tolerance).logits(valid[0]), valid[1])
 
     ladder = sorted(decays, reverse=True)
     first = min(range(len(ladder)), key=lambda at: abs(math.log(max(ladder[at], 1e-12) / FIRST)))
-    best, least = ladder[first], tried(ladder[first], start)
-    for way in (ladder[first + 1 :], ladder[:first][::-1]):
-        before = ladder[first]
-        for decay in way:
-            loss = tried(decay, thetas[before])
-            if loss >= least:
+    best = ladder[first]
+    tried(best, start)
+    for way in (ladder[first:], ladder[first::-1]):
+        for before, decay in pairwise(way):
+            tried(decay, thetas[before])
+            if losses[decay] >= losses[best]:
                 break
-            best, least, before = decay, loss, decay
+            best = decay
     return fitted(best, thetas[best], tolerance)
 
 
